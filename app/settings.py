@@ -1,0 +1,121 @@
+"""Every knob of the service, read from the environment with the prefix `DIFFIN_`.
+
+One class for API and worker, so that both see the same database, broker and storage.
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """The deployment in one object. Without any of these set, everything lives under `data_dir`."""
+
+    model_config = SettingsConfigDict(env_prefix="DIFFIN_", extra="ignore")
+
+    data_dir: Path = Field(
+        Path(".diffin"), description="Database, blobs, broker and secrets of the embedded default."
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    api_key: SecretStr | None = Field(
+        None, description="The first admin key; else generated and kept in data_dir."
+    )
+    secret_key: SecretStr | None = Field(
+        None, description="Hashes API keys and signs cursors; else kept in data_dir."
+    )
+    database_url: str = Field("", description="sqlite:///… (default, in data_dir) or postgresql://…")
+    broker_url: str = Field("", description="filesystem:// (default, in data_dir) or redis://…")
+    blob_url: str = Field(
+        "", description="file://… (default, in data_dir): uploads, canonical data, results."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the worker computes.")
+    threads: int = Field(
+        0, ge=0, description="Torch threads of a pool process; 0: the cores over the concurrency."
+    )
+    concurrency: int = Field(1, ge=1, description="Pool processes of a worker; keep 1 a GPU.")
+    memory_bytes: int = Field(
+        GIB, ge=16 * MIB, description="Memory one chunk of samples may take in the worker."
+    )
+    block_seconds: float = Field(2.0, gt=0, description="How long one block of scores should take.")
+    exit_with_parent: bool = Field(False, description="A worker stops when what started it is gone.")
+    lease_seconds: float = Field(15.0, ge=1, description="How long a silent worker keeps its work.")
+    max_attempts: int = Field(5, ge=1, description="How often a unit of work is tried before its job fails.")
+    max_upload_bytes: int = Field(5 * GIB, ge=1, description="Largest file accepted in one request.")
+    max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body accepted.")
+    idempotency_hours: float = Field(
+        24.0, gt=0, description="How long an Idempotency-Key replays its answer."
+    )
+    log_level: str = Field("INFO", description="Level of the structured logs on standard error.")
+
+    def model_post_init(self, context: Any, /) -> None:
+        self.data_dir = self.data_dir.expanduser().absolute()
+        self.database_url = _psycopg(self.database_url) or f"sqlite:///{self.data_dir / 'diffin.db'}"
+        self.broker_url = self.broker_url or "filesystem://"
+        self.blob_url = self.blob_url or (self.data_dir / "blobs").as_uri()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is the local SQLite file."""
+        return self.database_url.startswith("sqlite")
+
+    @property
+    def blob_dir(self) -> Path:
+        scheme, _, path, *_ = urlsplit(self.blob_url)
+        if scheme != "file":
+            raise ValueError(f"DIFFIN_BLOB_URL must be a file:// URL, not {self.blob_url!r}")
+        return Path(path)
+
+    @property
+    def broker_options(self) -> dict[str, Any]:
+        """Kombu's transport options: two folders for `filesystem://`, short time-outs for the rest."""
+        if not self.broker_url.startswith("filesystem"):
+            return {"socket_timeout": 10, "socket_connect_timeout": 5, "retry_on_timeout": True}
+        folder = self.data_dir / "broker"
+        for name in ("messages", "control"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        return {
+            "data_folder_in": str(folder / "messages"),
+            "data_folder_out": str(folder / "messages"),
+            "control_folder": str(folder / "control"),
+            "polling_interval": 0.05,
+        }
+
+    @cached_property
+    def secret(self) -> bytes:
+        return _kept(self.secret_key, self.data_dir / "secret").encode()
+
+    @cached_property
+    def first_key(self) -> str:
+        return _kept(self.api_key, self.data_dir / "api-key")
+
+
+def _psycopg(url: str) -> str:
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            return "postgresql+psycopg://" + url.removeprefix(plain)
+    return url
+
+
+def _kept(given: SecretStr | None, file: Path) -> str:
+    """The secret given, or the one kept in `file`, made on first use and readable by its owner only."""
+    if given is not None:
+        return given.get_secret_value()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with file.open("x") as new:
+            file.chmod(0o600)
+            new.write(f"diffin_{secrets.token_urlsafe(32)}")
+    except FileExistsError:
+        pass
+    return file.read_text().strip()

@@ -1,0 +1,90 @@
+"""Data sets: validating → ready | invalid, and their samples as a person looks at them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.store import work
+from app.store.blobs import BlobStore
+from app.store.db import new_id
+from app.store.tables import Dataset
+
+
+def create(session: Session, blob: str, **values: Any) -> Dataset:
+    """A data set to be validated by a worker."""
+    dataset = Dataset(id=new_id("ds"), status="validating", source_blob=blob, sha256=blob, **values)
+    session.add(dataset)
+    session.flush()
+    work.add(session, "validate", dataset.id)
+    return dataset
+
+
+def get(session: Session, project_id: str, dataset_id: str) -> Dataset | None:
+    return session.scalar(select(Dataset).where(Dataset.id == dataset_id, Dataset.project_id == project_id))
+
+
+def ready(
+    session: Session, blobs: BlobStore, dataset: Dataset, info: dict[str, Any], arrays: Mapping[str, Path]
+) -> None:
+    """The worker accepted the file: keep its canonical arrays (`inputs`, `targets`, maybe `ids`) only."""
+    dataset.inputs_blob = blobs.keep(session, arrays["inputs"])
+    dataset.targets_blob = blobs.keep(session, arrays["targets"])
+    dataset.ids_blob = blobs.keep(session, arrays["ids"]) if "ids" in arrays else None
+    dataset.num_samples, dataset.num_classes = info.pop("num_samples"), info.pop("num_classes")
+    dataset.status, dataset.info = "ready", info
+    _end_validation(session, blobs, dataset)
+
+
+def invalid(session: Session, blobs: BlobStore, dataset: Dataset, error: dict[str, Any]) -> None:
+    """The worker refused the file: keep the reason, not the bytes."""
+    dataset.status, dataset.error = "invalid", error
+    _end_validation(session, blobs, dataset)
+
+
+def _end_validation(session: Session, blobs: BlobStore, dataset: Dataset) -> None:
+    source, dataset.source_blob = dataset.source_blob, None
+    blobs.forget(session, source)
+    work.drop(session, dataset.id)
+
+
+def delete(session: Session, blobs: BlobStore, dataset: Dataset) -> None:
+    """Removes the data set and its bytes. The caller has checked that no job names it."""
+    work.drop(session, dataset.id)
+    session.delete(dataset)
+    blobs.forget(session, dataset.source_blob, dataset.inputs_blob, dataset.targets_blob, dataset.ids_blob)
+
+
+class Arrays:
+    """The canonical arrays of a ready data set, memory-mapped: reading a row reads a row."""
+
+    def __init__(self, session: Session, blobs: BlobStore, dataset: Dataset) -> None:
+        assert dataset.inputs_blob and dataset.targets_blob  # noqa: S101  (a ready data set has both)
+        self.inputs = np.load(blobs.path(session, dataset.inputs_blob), mmap_mode="r", allow_pickle=False)
+        self.targets = np.load(blobs.path(session, dataset.targets_blob), mmap_mode="r", allow_pickle=False)
+        ids = blobs.path(session, dataset.ids_blob) if dataset.ids_blob else None
+        self.ids = np.load(ids, mmap_mode="r", allow_pickle=False) if ids else None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One sample's row: index, id, target, and the input's values when they are few enough to read."""
+        target, value = self.targets[index], self.inputs[index]
+        return {
+            "index": index,
+            "sample_id": None if self.ids is None else str(self.ids[index]),
+            "target": target.item() if target.ndim == 0 else target.tolist(),
+            "values": value.tolist() if value.ndim < 2 and value.size <= 1024 else None,
+        }
+
+
+def json_row(arrays: Arrays, index: int) -> bytes:
+    """The content of a sample that is no picture: its numbers."""
+    return json.dumps(np.asarray(arrays.inputs[index]).tolist()).encode()

@@ -1,0 +1,148 @@
+"""The database: engine, transactions, clock and the column types both dialects share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import uuid_utils
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Double,
+    Engine,
+    TypeDecorator,
+    create_engine,
+    event,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Message(NamedTuple):
+    """One ring of the doorbell: which unit of work, in which attempt, for which task on which queue."""
+
+    task: str
+    work_id: str
+    attempt: int
+    queue: str
+
+
+Ring = Callable[[list[Message]], None]
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware UTC datetime on every dialect (SQLite alone would forget the zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class epoch(FunctionElement[float]):  # noqa: N801  (it stands in SQL like func.now)
+    """Seconds since 1970 by the database's clock, moving within a transaction: leases go by it."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(epoch, "sqlite")
+def _epoch_sqlite(element: epoch, compiler: Any, **kw: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(epoch, "postgresql")
+def _epoch_postgresql(element: epoch, compiler: Any, **kw: Any) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+def new_id(prefix: str) -> str:
+    """A resource id: its kind and a UUIDv7, so that ids sort by time of creation."""
+    return f"{prefix}_{uuid_utils.uuid7()}"
+
+
+def utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+class Database:
+    """Transactions on one engine; messages queued in a transaction are rung after its commit."""
+
+    def __init__(self, url: str, ring: Ring | None = None) -> None:
+        self.engine = connect(url)
+        self.ring = ring
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits at the end of the block, or rolls back when the block raises."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            messages: list[Message] = session.info.pop("messages", [])
+            afterwards: list[Callable[[], None]] = session.info.pop("after_commit", [])
+        for act in afterwards:
+            act()
+        if messages and self.ring:
+            self.ring(messages)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session for reading: takes no write lock on SQLite, commits nothing."""
+        with Session(self.engine.execution_options(read_only=True), expire_on_commit=False) as session:
+            yield session
+
+    def check(self) -> None:
+        """Raises unless the database answers."""
+        with self.snapshot() as session:
+            session.execute(select(1))
+
+
+def ring_after_commit(session: Session, *messages: Message) -> None:
+    session.info.setdefault("messages", []).extend(messages)
+
+
+def after_commit(session: Session, act: Callable[[], None]) -> None:
+    """`act` once this transaction is safe: for what a database cannot roll back, such as deleting a file."""
+    session.info.setdefault("after_commit", []).append(act)
+
+
+def connect(url: str) -> Engine:
+    """An engine on SQLite (WAL, foreign keys on, writers queue up) or PostgreSQL (psycopg 3)."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_recycle=1800)
+    engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False}, pool_size=40)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, below
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=60000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # A reader that turns writer in mid-transaction fails at once when another writer came first;
+    # taking the write lock at the start makes writers wait for their turn instead.
+    read_only = connection.get_execution_options().get("read_only")
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def database_epoch(session: Session) -> float:
+    return session.execute(select(epoch())).scalar_one()

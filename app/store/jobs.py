@@ -1,0 +1,170 @@
+"""Jobs and their states. No other file changes a job's status.
+
+    queued ──start──▶ running ──succeed──▶ succeeded
+       │                 ├────── fail ───▶ failed
+       └─── cancel ──────┴─▶ cancelling ─▶ cancelled     (once no unit of its work is running)
+
+Whoever changes a job's work holds the job's row lock first, so that two workers that finish at the same time
+see each other. The last transition, its event and the end of the work are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.store import events, scores, work
+from app.store.blobs import BlobStore
+from app.store.db import new_id, utcnow
+from app.store.tables import Job
+
+FINISHED = ("succeeded", "failed", "cancelled")
+UNIT = "forward_passes"
+
+
+class JobStateError(Exception):
+    """The job's state does not allow this; `status` says which state it is in."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the job is {status}")
+        self.status = status
+
+
+def create(session: Session, **values: Any) -> Job:
+    """A queued job and the one unit of work that plans the rest."""
+    job = Job(id=new_id("job"), status="queued", **values)
+    session.add(job)
+    work.add(session, "plan", job.id)
+    events.append(session, job.id, "job.queued", {"status": "queued"})
+    return job
+
+
+def get(session: Session, project_id: str, job_id: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.id == job_id, Job.project_id == project_id))
+
+
+def locked(session: Session, job_id: str) -> Job | None:
+    """The job with its row locked until the end of the transaction."""
+    return session.scalar(
+        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+    )
+
+
+def using(
+    session: Session, *, dataset_id: str | None = None, trajectory_id: str | None = None
+) -> Sequence[str]:
+    """Ids of some jobs that name this data set or trajectory."""
+    uses = (
+        (Job.train_dataset_id == dataset_id) | (Job.query_dataset_id == dataset_id)
+        if dataset_id
+        else Job.trajectory_id == trajectory_id
+    )
+    return session.scalars(select(Job.id).where(uses).order_by(Job.id).limit(5)).all()
+
+
+def completed(session: Session, job: Job) -> int:
+    """Progress in forward passes, counted over the job's work while there is any."""
+    return job.completed if job.status in FINISHED else min(work.progress(session, job.id), job.total)
+
+
+def start(session: Session, job: Job, attempt: int) -> bool:
+    """Notes that a worker came for the job; False when the job no longer wants one."""
+    job.attempt = max(job.attempt, attempt)
+    if job.status == "queued":
+        job.status, job.started_at = "running", utcnow()
+        events.append(session, job.id, "job.started", {"status": "running"})
+    return job.status == "running"
+
+
+def set_plan(job: Job, plan: dict[str, Any], total: int) -> None:
+    """Keeps what every block must agree on: chunk size, block size, how much there is to do."""
+    job.plan, job.total = plan, total
+
+
+def stage_done(session: Session, job: Job, stage: str) -> None:
+    """Queues what waited for `stage` and reports progress."""
+    work.release(session, job.id, stage)
+    events.append(session, job.id, "job.progress", progress(session, job))
+
+
+def progress(session: Session, job: Job) -> dict[str, Any]:
+    done = completed(session, job)
+    return {"completed": done, "total": job.total, "unit": UNIT, "message": _message(job, done)}
+
+
+def succeed(session: Session, blobs: BlobStore, job: Job, result: dict[str, Any]) -> None:
+    """The end of the reduction: the scores are written in this same transaction."""
+    if job.status != "running":
+        raise work.LeaseLostError(job.id)
+    job.completed, job.result = job.total, result
+    _end(session, blobs, job, "succeeded", {"status": "succeeded", "result": result})
+
+
+def fail(session: Session, blobs: BlobStore, job: Job, error: dict[str, Any]) -> None:
+    """Ends the job with a problem that says whose fault it is (`error["fault"]`: user or service)."""
+    if job.status in FINISHED:
+        return
+    if job.status == "cancelling":
+        settle_cancelled(session, blobs, job, force=True)
+        return
+    job.completed, job.error = completed(session, job), error
+    _end(session, blobs, job, "failed", {"status": "failed", "error": error})
+
+
+def cancel(session: Session, blobs: BlobStore, job: Job) -> bool:
+    """Stops the job between blocks; False when it was cancelled already.
+
+    Raises:
+        JobStateError: the job has succeeded or failed.
+    """
+    if job.status in ("succeeded", "failed"):
+        raise JobStateError(job.status)
+    if job.status in ("cancelled", "cancelling"):
+        return False
+    job.completed = completed(session, job)
+    job.status = "cancelling"
+    blobs.forget(session, *work.drop(session, job.id, but_running=True))
+    settle_cancelled(session, blobs, job)
+    return True
+
+
+def settle_cancelled(session: Session, blobs: BlobStore, job: Job, *, force: bool = False) -> None:
+    """cancelling → cancelled, once nothing of it runs any more."""
+    if job.status == "cancelling" and (force or not work.running(session, job.id)):
+        _end(session, blobs, job, "cancelled", {"status": "cancelled"})
+
+
+def delete(session: Session, blobs: BlobStore, job: Job) -> None:
+    """Removes a finished job with its scores and events.
+
+    Raises:
+        JobStateError: the job is not finished.
+    """
+    if job.status not in FINISHED:
+        raise JobStateError(job.status)
+    blobs.forget(session, *work.drop(session, job.id))
+    scores.drop(session, job.id)
+    events.drop(session, job.id)
+    session.delete(job)
+
+
+def _end(session: Session, blobs: BlobStore, job: Job, status: str, data: dict[str, Any]) -> None:
+    job.status, job.finished_at = status, utcnow()
+    events.append(session, job.id, f"job.{status}", data)
+    blobs.forget(session, *work.drop(session, job.id))
+
+
+def _message(job: Job, done: int) -> str:
+    if job.status == "running":
+        return "scoring" if job.total else "planning"
+    return {"queued": "waiting for a worker", "cancelling": "stopping after the block in hand"}.get(
+        job.status, job.status
+    )
+
+
+def seconds_running(job: Job) -> float:
+    """Seconds since a worker came for the job."""
+    return ((job.finished_at or utcnow()) - job.started_at).total_seconds() if job.started_at else 0.0

@@ -1,0 +1,213 @@
+"""Scores of a job: written once, in one transaction; read by keyset pages, ranked.
+
+On PostgreSQL each job's scores are a partition of their own, loaded by COPY and dropped whole; on SQLite they
+are rows clustered by job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, insert, or_, select, text
+from sqlalchemy.orm import Session
+
+from app.store.tables import Score
+
+COLUMNS = tuple(column.name for column in Score.__table__.columns)
+BATCH = 10_000
+ORDERS = ("harmful", "helpful", "self_influence", "index")
+
+
+def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rank of each sample, [N]: 1 is the most harmful (highest score), ties by index."""
+    order = np.lexsort((np.arange(len(scores)), -scores))
+    rank = np.empty(len(scores), dtype=np.int64)
+    rank[order] = np.arange(1, len(scores) + 1)
+    return rank
+
+
+def write(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
+    """Stores the scores of a whole job.
+
+    Args:
+        columns: by name, arrays of length N (`contributions`, `losses`: [N, m]); None for nulls.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        _copy(session, job_id, columns)
+        return
+    for batch in _batches(job_id, columns):
+        session.execute(insert(Score), [dict(zip(COLUMNS, row, strict=True)) for row in batch])
+
+
+def drop(session: Session, job_id: str) -> None:
+    """Deletes a job's scores."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"DROP TABLE IF EXISTS {partition(job_id)}"))
+    else:
+        session.execute(delete(Score).where(Score.job_id == job_id))
+
+
+def page(
+    session: Session,
+    job_id: str,
+    order: str,
+    limit: int,
+    *,
+    after: Sequence[Any] | None = None,
+    label: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> Sequence[Score]:
+    """Up to `limit` rows in `order`, past the row whose `position` is `after`.
+
+    Args:
+        order: harmful (score descending), helpful (ascending), self_influence (descending) or index;
+            ties by index.
+        label, least, most: only rows of this given label, and with least ≤ score ≤ most.
+    """
+    query = select(Score).where(Score.job_id == job_id)
+    if label is not None:
+        query = query.where(Score.label == label)
+    if least is not None:
+        query = query.where(Score.score >= least)
+    if most is not None:
+        query = query.where(Score.score <= most)
+    return session.scalars(_ordered(query, order, after).limit(limit)).all()
+
+
+def position(row: Score, order: str) -> list[Any]:
+    """What tells where a row stands in an order, to go on from there."""
+    positions: dict[str, list[Any]] = {
+        "harmful": [row.rank],
+        "helpful": [row.score, row.sample_index],
+        "self_influence": [row.self_influence, row.sample_index],
+        "index": [row.sample_index],
+    }
+    return positions[order]
+
+
+def one(session: Session, job_id: str, sample_index: int) -> Score | None:
+    return session.get(Score, (job_id, sample_index))
+
+
+def contributions(row: Score) -> list[float]:
+    """The row's share of each checkpoint, adding up to its score."""
+    return [float(value) for value in np.frombuffer(row.contributions, dtype="<f8")]
+
+
+def losses(row: Score) -> list[float]:
+    """The sample's loss at each checkpoint."""
+    return [float(value) for value in np.frombuffer(row.losses, dtype="<f8")]
+
+
+def at_rank(session: Session, job_id: str, rank: int) -> float | None:
+    return session.scalar(select(Score.score).where(Score.job_id == job_id, Score.rank == rank))
+
+
+def histogram(session: Session, job_id: str, low: float, high: float, bins: int) -> list[tuple[int, int]]:
+    """(bin, count) of the bins of equal width between `low` and `high` that hold any score."""
+    width = (high - low) / bins or 1.0
+    number = func.floor((Score.score - low) / width)
+    rows = session.execute(select(number, func.count()).where(Score.job_id == job_id).group_by(number))
+    counts: dict[int, int] = {}
+    for at, n in rows:
+        counts[min(int(at), bins - 1)] = counts.get(min(int(at), bins - 1), 0) + n
+    return sorted(counts.items())
+
+
+def by_label(session: Session, job_id: str, most: int = 1000) -> list[dict[str, Any]]:
+    """Count, mean score, mean loss and share of harmful samples of each given label."""
+    harmful = func.sum(case((Score.score > 0, 1), else_=0))
+    query = (
+        select(Score.label, func.count(), func.avg(Score.score), func.avg(Score.loss), harmful)
+        .where(Score.job_id == job_id)
+        .group_by(Score.label)
+        .order_by(Score.label)
+        .limit(most)
+    )
+    return [
+        {"label": label, "count": n, "mean_score": mean, "mean_loss": loss, "harmful": int(bad or 0)}
+        for label, n, mean, loss, bad in session.execute(query)
+    ]
+
+
+def partition(job_id: str) -> str:
+    """The table of one job's scores (an id holds hex digits, dashes and its prefix only)."""
+    name = job_id.replace("-", "_")
+    if not name.replace("_", "").isalnum():
+        raise ValueError(f"not a job id: {job_id!r}")
+    return f"scores_{name}"
+
+
+def _ordered(query: Select[Any], order: str, after: Sequence[Any] | None) -> Select[Any]:
+    keys: dict[str, list[tuple[Any, bool]]] = {
+        "harmful": [(Score.rank, False)],
+        "helpful": [(Score.score, False), (Score.sample_index, False)],
+        "self_influence": [(Score.self_influence, True), (Score.sample_index, False)],
+        "index": [(Score.sample_index, False)],
+    }
+    columns = keys[order]
+    query = query.order_by(*(column.desc() if falling else column for column, falling in columns))
+    return query.where(_past(columns, after)) if after else query
+
+
+def _past(columns: list[tuple[Any, bool]], after: Sequence[Any]) -> ColumnElement[bool]:
+    """Rows that come after `after`, compared column by column."""
+    steps = []
+    for at, (column, falling) in enumerate(columns):
+        same = [columns[i][0] == after[i] for i in range(at)]
+        steps.append(and_(*same, column < after[at] if falling else column > after[at]))
+    return or_(*steps)
+
+
+def _batches(job_id: str, columns: Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
+    n = len(columns["score"])
+    for start in range(0, n, BATCH):
+        rows = slice(start, min(start + BATCH, n))
+        parts = [_values(name, columns.get(name), rows, job_id) for name in COLUMNS]
+        yield list(zip(*parts, strict=True))
+
+
+def _values(name: str, column: Any, rows: slice, job_id: str) -> list[Any]:
+    if name == "job_id":
+        return [job_id] * (rows.stop - rows.start)
+    if column is None:
+        return [None] * (rows.stop - rows.start)
+    if name in ("contributions", "losses"):
+        return [row.tobytes() for row in np.ascontiguousarray(column[rows], dtype="<f8")]
+    values: list[Any] = np.asarray(column[rows]).tolist()
+    return values
+
+
+def _copy(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
+    """COPY into a table of its own, then index and attach it: other jobs' scores stay unlocked."""
+    name = partition(job_id)
+    session.execute(text(f"CREATE TABLE {name} (LIKE scores INCLUDING DEFAULTS INCLUDING STORAGE)"))
+    connection = session.connection().connection.driver_connection
+    assert connection is not None  # noqa: S101  (there is one inside a transaction)
+    types = [
+        "text",
+        "int8",
+        "text",
+        "float8",
+        "int8",
+        "float8",
+        "float8",
+        "float8",
+        "float8",
+        "bytea",
+        "bytea",
+    ]
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY {name} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy,
+    ):
+        copy.set_types(types)
+        for batch in _batches(job_id, columns):
+            for row in batch:
+                copy.write_row(row)
+    session.execute(text(f"ALTER TABLE {name} ADD CHECK (job_id = '{job_id}')"))
+    session.execute(text(f"ALTER TABLE scores ATTACH PARTITION {name} FOR VALUES IN ('{job_id}')"))

@@ -1,0 +1,69 @@
+"""The sweeper: puts back what dead workers held and rings again for what the broker lost.
+
+Every worker runs one. Two may race: each step is a compare-and-set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.store import datasets, jobs, trajectories, work
+from app.store.blobs import BlobStore
+from app.store.tables import Checkpoint, Dataset, Work
+
+WORKER_LOST = {
+    "type": "https://diffin.dev/problems/worker_lost",
+    "title": "The workers kept dying",
+    "status": 500,
+    "code": "worker_lost",
+    "fault": "service",
+}
+
+
+def sweep(session: Session, blobs: BlobStore, *, max_attempts: int, lease_seconds: float) -> int:
+    """One round; returns how many units were put back, given up or rung for again."""
+    overdue = work.overdue(session)
+    for row in overdue:
+        put_back(session, blobs, row, max_attempts, _lost(row), overdue=True)
+    return len(overdue) + work.ring_again(session, older_than=2 * lease_seconds)
+
+
+def put_back(
+    session: Session,
+    blobs: BlobStore,
+    row: Work,
+    max_attempts: int,
+    error: dict[str, Any],
+    *,
+    overdue: bool = False,
+) -> None:
+    """Queues the next attempt of a unit, or ends what it belongs to with `error` when none is left."""
+    job = jobs.locked(session, row.subject)
+    unit = work.locked(session, row, overdue=overdue)
+    if unit is None:
+        return
+    if job is not None and job.status == "cancelling":
+        session.delete(unit)
+        session.flush()
+        jobs.settle_cancelled(session, blobs, job)
+    elif not work.retry(session, unit, max_attempts):
+        give_up(session, blobs, unit.subject, error)
+
+
+def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, Any]) -> None:
+    """Ends a job, a data set's validation or a checkpoint's with `error`."""
+    if (job := jobs.locked(session, subject)) is not None:
+        jobs.fail(session, blobs, job, error)
+    elif (dataset := session.get(Dataset, subject)) is not None:
+        datasets.invalid(session, blobs, dataset, error)
+    elif (checkpoint := session.get(Checkpoint, subject)) is not None:
+        trajectories.invalid(session, blobs, checkpoint, error)
+
+
+def _lost(row: Work) -> dict[str, Any]:
+    return WORKER_LOST | {
+        "detail": f"The worker died or fell silent in each of {row.failures + 1} attempts ({row.kind}). "
+        "The workers' logs say why: often too little memory; DIFFIN_MEMORY_BYTES lowers what a chunk takes."
+    }

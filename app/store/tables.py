@@ -1,0 +1,271 @@
+"""The tables. States change only in `jobs.py`, `work.py`, `datasets.py` and `trajectories.py`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from app.store.db import Json, Utc, utcnow
+
+TERMINAL_EVENTS = ("job.succeeded", "job.failed", "job.cancelled")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it off the class)
+        str: String,
+        float: Double,
+        datetime: Utc,
+        dict[str, Any]: Json,
+        list[Any]: Json,
+    }
+
+
+class ApiKey(Base):
+    """A key's digest, never the key: shown once, compared in constant time."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Blob(Base):
+    """Bytes kept once by their digest. `location` is never used twice, so deleting one is safe."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    location: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Resource:
+    """What every resource of the API carries."""
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    name: Mapped[str] = mapped_column(default="")
+    notes: Mapped[str] = mapped_column(Text, default="")
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Dataset(Resource, Base):
+    __tablename__ = "datasets"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    status: Mapped[str]
+    format: Mapped[str]
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    source_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    inputs_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    targets_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    ids_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    num_samples: Mapped[int | None] = mapped_column(BigInteger)
+    num_classes: Mapped[int | None]
+    info: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[dict[str, Any] | None]
+
+
+class Trajectory(Resource, Base):
+    __tablename__ = "trajectories"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    architecture: Mapped[dict[str, Any]]
+    task: Mapped[dict[str, Any]]
+    preprocessing: Mapped[dict[str, Any]]
+    optimizer: Mapped[dict[str, Any]]
+    recipe: Mapped[dict[str, Any] | None]
+    batch_size: Mapped[int | None]
+    train_size: Mapped[int | None] = mapped_column(BigInteger)
+    total_steps: Mapped[int | None] = mapped_column(BigInteger)
+    checkpoints: Mapped[list[Checkpoint]] = relationship(
+        order_by="Checkpoint.step, Checkpoint.id", viewonly=True
+    )
+
+
+class Checkpoint(Base):
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        Index(
+            "uq_checkpoints_trajectory_id_step",
+            "trajectory_id",
+            "step",
+            unique=True,
+            sqlite_where=text("status <> 'invalid'"),
+            postgresql_where=text("status <> 'invalid'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), index=True)
+    step: Mapped[int] = mapped_column(BigInteger)
+    learning_rate: Mapped[float | None]
+    learning_rates: Mapped[list[Any] | None]
+    status: Mapped[str]
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    info: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Job(Resource, Base):
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    type: Mapped[str]
+    status: Mapped[str]
+    trajectory_id: Mapped[str | None] = mapped_column(ForeignKey("trajectories.id"), index=True)
+    train_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    query_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    query: Mapped[dict[str, Any] | None]
+    method: Mapped[dict[str, Any]]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    checkpoint_ids: Mapped[list[Any]]
+    plan: Mapped[dict[str, Any] | None]
+    attempt: Mapped[int] = mapped_column(default=1)
+    completed: Mapped[int] = mapped_column(BigInteger, default=0)
+    total: Mapped[int] = mapped_column(BigInteger, default=0)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+
+
+class Work(Base):
+    """A leased unit of work. `waits_for` names the group of the same subject that must be done first."""
+
+    __tablename__ = "work"
+    __table_args__ = (
+        Index(None, "status", "lease_expires_at"),
+        Index(None, "status", "rung_at"),
+        Index(None, "subject", "status", "stage"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    stage: Mapped[str]
+    subject: Mapped[str]
+    queue: Mapped[str]
+    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    status: Mapped[str]
+    waits_for: Mapped[str | None]
+    attempt: Mapped[int] = mapped_column(default=1)
+    failures: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[float | None]
+    rung_at: Mapped[float | None]
+    completed: Mapped[int] = mapped_column(BigInteger, default=0)
+    total: Mapped[int] = mapped_column(BigInteger, default=0)
+    result: Mapped[dict[str, Any] | None]
+    result_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Event(Base):
+    """What happened to a resource, in order: the source of the event stream."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index(None, "subject", "id"),
+        Index(
+            "uq_events_one_terminal",
+            "subject",
+            unique=True,
+            sqlite_where=text("terminal"),
+            postgresql_where=text("terminal"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), Identity(always=False), primary_key=True
+    )
+    subject: Mapped[str]
+    type: Mapped[str]
+    terminal: Mapped[bool] = mapped_column(default=False)
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Score(Base):
+    """One training sample's score in one job: clustered by job (SQLite), a partition each (PostgreSQL)."""
+
+    __tablename__ = "scores"
+    __table_args__ = (
+        Index(None, "job_id", "rank"),
+        Index(None, "job_id", "score", "sample_index"),
+        {"postgresql_partition_by": "LIST (job_id)", "sqlite_with_rowid": False},
+    )
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    sample_index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    sample_id: Mapped[str | None]
+    score: Mapped[float]
+    rank: Mapped[int] = mapped_column(BigInteger)
+    self_influence: Mapped[float | None]
+    label: Mapped[float | None]
+    predicted_label: Mapped[float | None]
+    loss: Mapped[float]
+    contributions: Mapped[bytes] = mapped_column(LargeBinary)
+    losses: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class IdempotencyKey(Base):
+    """The first answer to a POST, replayed to the same key and body; no status code while in flight."""
+
+    __tablename__ = "idempotency_keys"
+
+    project_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    status_code: Mapped[int | None]
+    headers: Mapped[dict[str, Any] | None]
+    body: Mapped[str | None] = mapped_column(Text)
+    expires_at: Mapped[float]
+
+
+class Worker(Base):
+    """A live worker's heartbeat: what readyz and capabilities report."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    queues: Mapped[list[Any]]
+    device: Mapped[str]
+    version: Mapped[str]
+    seen_at: Mapped[float]

@@ -1,0 +1,222 @@
+"""Leased units of work: the truth about what is to be done, whatever the broker remembers.
+
+    waiting ──release──▶ queued ──claim──▶ running ──finish──▶ done
+                           ▲                  │
+                           └─ requeue: the lease ran out, or the attempt failed and another is allowed
+
+A message is only a doorbell (work id, attempt). Whoever claims owns the unit until its lease runs out by the
+database's clock; every write of the owner is fenced by (owner, attempt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import uuid_utils
+from sqlalchemy import CursorResult, Update, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from app.store.db import Message, epoch, ring_after_commit
+from app.store.tables import Work
+
+TASKS = {
+    "validate": "diffin.validate",
+    "plan": "diffin.score",
+    "sweep": "diffin.score",
+    "block": "diffin.score",
+    "reduce": "diffin.score",
+}
+QUEUES = {"validate": "cpu", "plan": "gpu", "sweep": "gpu", "block": "gpu", "reduce": "gpu"}
+WAKE = 32
+UNFINISHED = ("waiting", "queued", "running")
+
+
+class LeaseLostError(Exception):
+    """Somebody else owns this unit of work now, or nobody needs it any more: drop it, write nothing."""
+
+
+class Lease(NamedTuple):
+    """The right to write the result of one attempt at one unit of work."""
+
+    work_id: str
+    attempt: int
+    owner: str
+
+
+def add(
+    session: Session,
+    kind: str,
+    subject: str,
+    *,
+    stage: str | None = None,
+    waits_for: str | None = None,
+    payload: dict[str, Any] | None = None,
+    total: int = 0,
+) -> Work:
+    """Queues a unit, or keeps it waiting until every unit of the stage `waits_for` of its subject is done."""
+    row = Work(
+        id=str(uuid_utils.uuid7()),
+        kind=kind,
+        stage=stage or kind,
+        subject=subject,
+        queue=QUEUES[kind],
+        payload=payload or {},
+        status="waiting" if waits_for else "queued",
+        waits_for=waits_for,
+        attempt=1,
+        total=total,
+    )
+    session.add(row)
+    if not waits_for:
+        _ring(session, [row])
+    return row
+
+
+def claim(session: Session, work_id: str, attempt: int, owner: str, lease_seconds: float) -> Work | None:
+    """The unit, now leased to `owner`; None when this attempt is already taken or over."""
+    taken = _changed(
+        session,
+        update(Work)
+        .where(Work.id == work_id, Work.attempt == attempt, Work.status == "queued")
+        .values(status="running", lease_owner=owner, lease_expires_at=epoch() + lease_seconds, completed=0),
+    )
+    return session.get(Work, work_id, populate_existing=True) if taken else None
+
+
+def next_of(session: Session, subject: str) -> Work | None:
+    """Some queued unit of `subject`, for a worker that has its data at hand."""
+    query = select(Work).where(Work.subject == subject, Work.status == "queued")
+    return session.scalar(query.order_by(Work.id).limit(1))
+
+
+def ring(session: Session, row: Work) -> None:
+    """Rings for a queued unit."""
+    _ring(session, [row])
+
+
+def renew(session: Session, lease: Lease, lease_seconds: float, completed: int) -> None:
+    """Keeps the lease and reports progress. Raises LeaseLostError when it is somebody else's."""
+    values = {"lease_expires_at": epoch() + lease_seconds, "completed": completed}
+    if not _changed(session, update(Work).where(*_held(lease)).values(**values)):
+        raise LeaseLostError(lease.work_id)
+
+
+def finish(
+    session: Session, lease: Lease, *, result: dict[str, Any] | None = None, result_blob: str | None = None
+) -> None:
+    """Marks the unit done, once. Raises LeaseLostError, so that its transaction writes nothing."""
+    values = {"status": "done", "result": result, "result_blob": result_blob, "lease_owner": None}
+    done = update(Work).where(*_held(lease)).values(completed=Work.total, lease_expires_at=None, **values)
+    if not _changed(session, done):
+        raise LeaseLostError(lease.work_id)
+
+
+def give_back(session: Session, lease: Lease) -> None:
+    """Queues the unit again without counting a failure: its worker is stopping."""
+    _requeue(session, lease.work_id, lease.attempt, failures=0)
+
+
+def retry(session: Session, row: Work, max_attempts: int) -> bool:
+    """Queues the next attempt of a running unit whose attempt failed; False after the last one."""
+    return row.failures + 1 < max_attempts and _requeue(session, row.id, row.attempt, failures=1)
+
+
+def release(session: Session, subject: str, stage: str) -> None:
+    """Queues what waited for `stage`, if all of it is done. The caller holds the subject's lock."""
+    session.flush()
+    left = select(Work.id).where(Work.subject == subject, Work.stage == stage, Work.status.in_(UNFINISHED))
+    if session.execute(left.limit(1)).first():
+        return
+    waiting = [Work.subject == subject, Work.waits_for == stage, Work.status == "waiting"]
+    # A few rings wake every worker; each then takes the subject's next unit by itself (next_of).
+    rows = session.scalars(select(Work).where(*waiting).order_by(Work.id).limit(WAKE)).all()
+    session.execute(update(Work).where(*waiting).values(status="queued", rung_at=epoch()))
+    _ring(session, rows)
+
+
+def overdue(session: Session, limit: int = 100) -> Sequence[Work]:
+    """Running units whose lease has run out."""
+    query = select(Work).where(Work.status == "running", Work.lease_expires_at < epoch())
+    return session.scalars(query.order_by(Work.lease_expires_at).limit(limit)).all()
+
+
+def ring_again(session: Session, older_than: float, limit: int = 100) -> int:
+    """Rings for the oldest queued units nobody came for: the broker may have lost the message."""
+    query = select(Work).where(Work.status == "queued", Work.rung_at < epoch() - older_than)
+    rows = session.scalars(query.order_by(Work.rung_at).limit(limit)).all()
+    _ring(session, rows)
+    return len(rows)
+
+
+def of(session: Session, subject: str, *kinds: str) -> Sequence[Work]:
+    """All units of `subject` of these kinds, in the order they were planned."""
+    return session.scalars(
+        select(Work).where(Work.subject == subject, Work.kind.in_(kinds)).order_by(Work.id)
+    ).all()
+
+
+def running(session: Session, subject: str) -> bool:
+    query = select(Work.id).where(Work.subject == subject, Work.status == "running").limit(1)
+    return session.execute(query).first() is not None
+
+
+def progress(session: Session, subject: str) -> int:
+    """How much of the subject's work is done, in its unit of progress."""
+    done = select(func.sum(Work.completed)).where(Work.subject == subject)
+    return int(session.scalar(done) or 0)  # PostgreSQL adds big integers up to a Decimal
+
+
+def drop(session: Session, subject: str, *, but_running: bool = False) -> list[str]:
+    """Deletes the subject's units (a late owner then finds its lease lost); returns their result blobs."""
+    where = [Work.subject == subject]
+    if but_running:
+        where.append(Work.status != "running")
+    session.flush()
+    blobs = session.scalars(select(Work.result_blob).where(*where, Work.result_blob.is_not(None))).all()
+    session.execute(delete(Work).where(*where))
+    return [blob for blob in blobs if blob]
+
+
+def locked(session: Session, row: Work, *, overdue: bool = False) -> Work | None:
+    """The unit with its row locked; None when it is no longer in this attempt (or no longer overdue)."""
+    query = select(Work).where(Work.id == row.id, Work.attempt == row.attempt, Work.status == "running")
+    if overdue:
+        query = query.where(Work.lease_expires_at < epoch())
+    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+def _held(lease: Lease) -> list[Any]:
+    return [
+        Work.id == lease.work_id,
+        Work.attempt == lease.attempt,
+        Work.lease_owner == lease.owner,
+        Work.status == "running",
+    ]
+
+
+def _requeue(session: Session, work_id: str, attempt: int, *, failures: int) -> bool:
+    values = {"status": "queued", "attempt": attempt + 1, "lease_owner": None, "lease_expires_at": None}
+    again = (
+        update(Work)
+        .where(Work.id == work_id, Work.attempt == attempt, Work.status == "running")
+        .values(completed=0, failures=Work.failures + failures, **values)
+    )
+    if not _changed(session, again):
+        return False
+    row = session.get(Work, work_id, populate_existing=True)
+    if row is not None:
+        _ring(session, [row])
+    return True
+
+
+def _ring(session: Session, rows: Sequence[Work]) -> None:
+    session.flush()
+    if rows:
+        session.execute(update(Work).where(Work.id.in_([row.id for row in rows])).values(rung_at=epoch()))
+    ring_after_commit(session, *(Message(TASKS[row.kind], row.id, row.attempt, row.queue) for row in rows))
+
+
+def _changed(session: Session, statement: Update) -> bool:
+    result = session.execute(statement, execution_options={"synchronize_session": False})
+    return isinstance(result, CursorResult) and result.rowcount == 1
