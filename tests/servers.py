@@ -1,0 +1,165 @@
+"""A private PostgreSQL and a private Redis on free ports: started for the tests, gone with them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import redis
+from psycopg.sql import SQL, Identifier
+
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server; databases on it are made and dropped by name."""
+
+    port: int
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://diffin@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, statement: str, *names: str) -> None:
+        conninfo = f"postgresql://diffin@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(SQL(statement).format(*map(Identifier, names)))
+
+    def create(self, database: str, template: str = "template1") -> str:
+        """A new database, copied from `template`; returns its URL."""
+        self._run("CREATE DATABASE {} TEMPLATE {}", database, template)
+        return self.url(database)
+
+    @contextmanager
+    def fresh(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a database of one's own, dropped at the end with whatever is still connected."""
+        database = f"test_{uuid4().hex}"
+        yield self.create(database, template)
+        self._run("DROP DATABASE {} WITH (FORCE)", database)
+
+
+@contextmanager
+def postgres() -> Iterator[PostgresServer]:
+    """A server without durability: its folder is as short-lived as it is."""
+    with _scratch("diffin-postgres-") as (folder, user), (folder / "log").open("w") as log:
+        data = folder / "data"
+        initdb = [
+            _postgres_program("initdb"),
+            "--pgdata",
+            str(data),
+            "--username",
+            "diffin",
+            "--auth",
+            "trust",
+        ]
+        initdb += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
+        subprocess.run(initdb, check=True, user=user, cwd=folder, stdout=log, stderr=log)
+        server = PostgresServer(free_port())
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": "300",
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+        }
+        command = [_postgres_program("postgres"), "-D", str(data), "-p", str(server.port)]
+        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with _running(command, folder, user, stop=signal.SIGINT) as process:  # SIGINT: disconnect and stop
+            _await(lambda: server._run("SELECT 1"), psycopg.OperationalError, process, folder / "log")
+            yield server
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """The URL of a server that keeps nothing on disk, without a database index."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise FileNotFoundError("redis-server is missing: apt-get install redis-server")
+    with _scratch("diffin-redis-") as (folder, user):
+        port = free_port()
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        with (
+            _running(command, folder, user, stop=signal.SIGTERM) as process,
+            redis.Redis(port=port) as client,
+        ):
+            _await(client.ping, redis.ConnectionError, process, folder / "log")
+            yield f"redis://127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _postgres_program(name: str) -> str:
+    """Debian keeps the server's programs off the path, in a folder a version: the newest is taken."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    found = shutil.which(name, path=os.pathsep.join([*map(str, reversed(folders)), os.environ["PATH"]]))
+    if found is None:
+        raise FileNotFoundError(f"{name} is missing: apt-get install postgresql")
+    return found
+
+
+@contextmanager
+def _scratch(prefix: str) -> Iterator[tuple[Path, str | None]]:
+    """A folder, and the user to run a server as in it: PostgreSQL refuses to be root."""
+    user = "postgres" if os.geteuid() == 0 else None
+    # not pytest's own folders: nobody but the user who runs pytest may enter those
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+        if user:
+            os.chown(name, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+        yield Path(name), user
+
+
+@contextmanager
+def _running(
+    command: list[str], folder: Path, user: str | None, stop: signal.Signals
+) -> Iterator[subprocess.Popen[bytes]]:
+    # a session of its own: Ctrl-C must reach the tests first, which then stop the server
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, user=user, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await(
+    answers: Callable[[], object],
+    refusal: type[Exception],
+    process: subprocess.Popen[bytes],
+    log: Path,
+) -> None:
+    """Waits until `answers` raises no `refusal`. Raises RuntimeError, with the log, when it never does."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            answers()
+        except refusal as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{process.args!r} does not answer:\n{log.read_text()}") from error
+            time.sleep(0.05)
+        else:
+            return

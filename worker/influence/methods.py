@@ -1,0 +1,50 @@
+"""The registry of methods: a method is a file of pure functions and an entry here."""
+
+from __future__ import annotations
+
+from worker.influence import baselines, diff_in, eq9
+from worker.influence.pieces import Chunk, Method, Sweep, add_up
+
+__all__ = ["METHODS", "Chunk", "Method", "Sweep"]
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            name="diff_in",
+            needs_query=True,
+            chained=True,
+            options=diff_in.DiffInOptions,
+            sweep=diff_in.sweep,
+            score_chunk=diff_in.score_chunk,
+            reduce=add_up,
+        ),
+        Method(
+            name="diff_in_eq9",
+            needs_query=True,
+            chained=False,
+            options=eq9.Eq9Options,
+            sweep=eq9.sweep,
+            score_chunk=eq9.score_chunk,
+            reduce=add_up,
+        ),
+        Method(
+            name="tracin",
+            needs_query=True,
+            chained=False,
+            options=baselines.TracInOptions,
+            sweep=baselines.tracin_sweep,
+            score_chunk=baselines.tracin_chunk,
+            reduce=add_up,
+        ),
+        Method(
+            name="loss",
+            needs_query=False,
+            chained=False,
+            options=baselines.LossOptions,
+            sweep=None,
+            score_chunk=baselines.loss_chunk,
+            reduce=add_up,
+        ),
+    )
+}

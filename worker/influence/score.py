@@ -1,0 +1,151 @@
+"""A whole job in one process, over the same pieces that a service runs on many machines: the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from worker.influence.errors import NonFiniteError
+from worker.influence.memory import chunk_size, halving
+from worker.influence.methods import METHODS
+from worker.influence.pieces import Chunk, Method
+from worker.influence.task import Task, Tensors
+from worker.influence.trajectory import Checkpoint, Data, Schedule
+
+CHUNK_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of N samples over m checkpoints.
+
+    Attributes:
+        scores: [N] float64, positive = harmful (but for `diff_in_eq9` with target "self").
+        contributions: [m, N] float64, by checkpoint, adding up to the scores.
+        losses: [m, N] float64.
+        predictions: [N], at the last checkpoint.
+        self_influence: [N] float64, or None.
+        notes: for each checkpoint, the sweep's figures.
+    """
+
+    scores: torch.Tensor
+    contributions: torch.Tensor
+    losses: torch.Tensor
+    predictions: torch.Tensor
+    self_influence: torch.Tensor | None
+    notes: list[dict[str, float]]
+
+
+def score(
+    method_name: str,
+    task: Task,
+    checkpoints: Sequence[Checkpoint],
+    schedule: Schedule,
+    train: Data,
+    query: Data | None = None,
+    *,
+    seed: int = 0,
+    chunk: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Result:
+    """Scores every sample of `train`.
+
+    Args:
+        checkpoints: ascending in steps, as many as the schedule's.
+        query: V, for methods that need one.
+        chunk: samples at a time; None: by `memory.chunk_size`.
+        options: of the method, by name; those left out take their defaults.
+
+    Raises:
+        ValueError: an unknown method or option, no query set where one is needed, or empty data.
+        NonFiniteError: a loss, vector or score is NaN or infinite.
+        SampleTooLargeError: one sample at a time does not fit into memory.
+    """
+    if method_name not in METHODS:
+        raise ValueError(f"Unknown method {method_name!r}; known: {', '.join(METHODS)}")
+    if not checkpoints or len(train) == 0:
+        raise ValueError("Scoring takes at least one checkpoint and one sample")
+    method, given = METHODS[method_name], dict(options or {})
+    if chunk is None:
+        inputs, targets = next(train.chunks(1, range(1)))
+        chunk = chunk_size(task, checkpoints[-1], inputs, targets, budget_bytes=CHUNK_BYTES)
+    carry: Tensors | None = None
+    by_checkpoint: list[Chunk] = []
+    notes: list[dict[str, float]] = []
+    for k in reversed(range(len(checkpoints))):  # the order of a chained method; to others it does not matter
+        vectors: dict[str, Tensors] = {}
+        if method.sweep is not None:
+            swept = method.sweep(
+                task, checkpoints[k], k, schedule, train, query, carry, seed=seed, chunk=chunk, options=given
+            )
+            vectors, carry = swept.vectors, swept.carry
+            notes.insert(0, swept.notes)
+        scored = score_rows(
+            method,
+            task,
+            checkpoints[k],
+            k,
+            schedule,
+            vectors,
+            train,
+            range(len(train)),
+            chunk=chunk,
+            options=given,
+        )
+        by_checkpoint.insert(0, scored)
+    contributions = torch.stack([scored.contribution for scored in by_checkpoint])
+    own = [scored.self_influence for scored in by_checkpoint if scored.self_influence is not None]
+    return Result(
+        scores=method.reduce(contributions),
+        contributions=contributions,
+        losses=torch.stack([scored.loss for scored in by_checkpoint]),
+        predictions=by_checkpoint[-1].prediction,
+        self_influence=method.reduce(torch.stack(own)) if own else None,
+        notes=notes,
+    )
+
+
+def score_rows(
+    method: Method,
+    task: Task,
+    checkpoint: Checkpoint,
+    k: int,
+    schedule: Schedule,
+    vectors: dict[str, Tensors],
+    train: Data,
+    rows: range,
+    *,
+    chunk: int,
+    options: Mapping[str, Any],
+) -> Chunk:
+    """What checkpoint k says of `rows`, on the CPU, losses in float64.
+
+    Rows that start at a multiple of `chunk` give the same bits as a pass over all of them.
+    """
+
+    def of(part: Sequence[int] | range) -> Chunk:
+        inputs, targets = next(train.chunks(len(part), part))
+        try:
+            found = method.score_chunk(
+                task, checkpoint, k, schedule, vectors, inputs, targets, options=options
+            )
+        except NonFiniteError as error:
+            raise error.shifted(part[0]) from None
+        return Chunk(
+            found.contribution.cpu(),
+            found.loss.double().cpu(),
+            found.prediction.cpu(),
+            None if found.self_influence is None else found.self_influence.cpu(),
+        )
+
+    parts = list(halving(of, rows, chunk))
+    own = [part.self_influence for part in parts if part.self_influence is not None]
+    return Chunk(
+        torch.cat([part.contribution for part in parts]),
+        torch.cat([part.loss for part in parts]),
+        torch.cat([part.prediction for part in parts]),
+        torch.cat(own) if own else None,
+    )

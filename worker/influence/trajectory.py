@@ -1,0 +1,124 @@
+"""What a training run left behind: its checkpoints, the learning rates of its steps, and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from worker.influence.task import Tensors
+
+Position = Literal["end", "middle"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """θ_k, the state after `step` optimizer steps; the learning rates of the steps since the one before."""
+
+    step: int
+    learning_rates: tuple[float, ...]
+    params: Tensors
+    buffers: Tensors
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the run was trained, as far as the formulas ask.
+
+    Attributes:
+        steps: each checkpoint's step, ascending.
+        learning_rates: for each checkpoint, one rate a step since the checkpoint before (or since step 0).
+        total_steps: steps of the whole run; None: the last checkpoint's step.
+        train_size: N of the formulas.
+        momentum: μ of SGD; η/(1-μ) stands for η wherever steps are summed.
+        weight_decay: added to the curvature (coupled), or shrinking weights beside the gradient (decoupled).
+        optimizer: its name; any but "sgd" is taken as if its steps were plain gradient steps.
+    """
+
+    steps: tuple[int, ...]
+    learning_rates: tuple[tuple[float, ...], ...]
+    total_steps: int | None
+    train_size: int
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    optimizer: str = "sgd"
+
+    def __post_init__(self) -> None:
+        if len(self.learning_rates) != len(self.steps):
+            raise ValueError(f"{len(self.steps)} checkpoints, {len(self.learning_rates)} lists of rates")
+        lengths = [b - a for a, b in zip((0, *self.steps), self.steps, strict=False)]
+        for step, length, rates in zip(self.steps, lengths, self.learning_rates, strict=True):
+            if length < 0 or len(rates) != length:
+                raise ValueError(f"checkpoint at step {step}: {len(rates)} learning rates for {length} steps")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum {self.momentum} is not in [0, 1)")
+
+    def rates(self, k: int, position: Position = "end") -> tuple[float, ...]:
+        """Effective learning rates η_a/(1-μ) … η_{b-1}/(1-μ) of the steps checkpoint k stands for."""
+        return tuple(rate / (1 - self.momentum) for rate in self._segment(k, position))
+
+    def decays(self, k: int, position: Position = "end") -> tuple[float, ...]:
+        """How much of the weights each of these steps takes away by decoupled weight decay: η_j·wd, or 0."""
+        share = self.weight_decay if self.decoupled else 0.0
+        return tuple(rate * share for rate in self._segment(k, position))
+
+    def _segment(self, k: int, position: Position) -> tuple[float, ...]:
+        """The plain learning rates of segment k.
+
+        `end`: the steps since the checkpoint before. `middle`: those between the midpoints (rounded down) to
+        the neighbouring checkpoints, the first from step 0, the last to `total_steps`; steps after the last
+        checkpoint, whose rates nobody recorded, keep its last rate.
+        """
+        if position == "end":
+            return self.learning_rates[k]
+        every = [rate for rates in self.learning_rates for rate in rates]
+        if every and self.total_steps is not None:
+            every += every[-1:] * (self.total_steps - self.steps[-1])
+        middles = [(a + b) // 2 for a, b in zip(self.steps, self.steps[1:], strict=False)]
+        bounds = [0, *middles, len(every)]
+        return tuple(every[bounds[k] : bounds[k + 1]])
+
+
+class Data(Protocol):
+    """A data set as the network takes it: preprocessed, on the checkpoints' device, of their dtype."""
+
+    def __len__(self) -> int: ...
+
+    def chunks(
+        self, size: int, rows: Sequence[int] | range | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(inputs [B, …], targets [B, …]) of `rows` (None: all), in order, `size` samples at a time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Data in memory: inputs [N, …] and targets [N, …]."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def chunks(
+        self, size: int, rows: Sequence[int] | range | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(inputs [B, …], targets [B, …]) of `rows` (None: all), in order, `size` samples at a time."""
+        wanted = range(len(self)) if rows is None else rows
+        for start in range(0, len(wanted), size):
+            part = list(wanted[start : start + size])
+            yield self.inputs[part], self.targets[part]
+
+
+def draw_rows(population: int, size: int, *, seed: int, stream: int = 0) -> list[int]:
+    """`size` different rows out of `population`, ascending; the same for the same seed and stream.
+
+    A stream of its own keeps, say, the batches of different checkpoints apart.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63)
+    rows: list[int] = torch.randperm(population, generator=generator)[:size].tolist()
+    return sorted(rows)

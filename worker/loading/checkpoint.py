@@ -1,0 +1,148 @@
+"""Accepts a checkpoint: every tensor the network expects, by name, shape and dtype, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.influence.networks import ExpectedTensors, TensorSpec
+from worker.loading.errors import LoadError, at, pointer, quoted
+from worker.loading.kinds import kind_of
+from worker.loading.source import BLOCK_BYTES, Block, ranges
+from worker.loading.tensors import Tensor, read_tensors, values, write_tensors
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """`dtype` is that of all floating tensors: float64 where the file has any, else float32."""
+
+    num_tensors: int
+    num_parameters: int
+    dtype: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def load_checkpoint(path: Path, expected: ExpectedTensors, out_path: Path) -> CheckpointInfo:
+    """Accepts the safetensors file in `path` and writes it to `out_path` in canonical form.
+
+    Canonical tensors are float32 or float64 (half precision becomes float32) or int64, parameters first, then
+    buffers; a `num_batches_tracked` the file lacks is 0.
+
+    Args:
+        path: a stranger's file.
+        expected: the network's tensors, from `worker.influence.networks.expected_tensors`.
+        out_path: where to write; nothing is left there if the file is refused.
+
+    Raises:
+        LoadError: the file is refused; `errors` names every missing, extra, misshapen and non-finite tensor.
+    """
+    kind = kind_of(path)
+    if kind in ("a zip archive", "a pickle"):
+        raise LoadError(
+            "unsafe_file",
+            f"The checkpoint is {kind}, as torch.save writes it, and loading one can run code. Convert it: "
+            "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors').",
+        )
+    if kind != "a safetensors file":
+        raise LoadError(
+            "corrupt_file",
+            f"The checkpoint is {kind}, no safetensors file, or damaged. Write it with "
+            "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors').",
+        )
+    specs = {**expected.parameters, **expected.buffers}
+    tensors = read_tensors(path)
+    _check(tensors, specs)
+    kept = "float64" if any(tensor.dtype == "F64" for tensor in tensors.values()) else "float32"
+    target = {
+        name: (kept if spec.dtype.startswith("float") else "int64", spec.shape)
+        for name, spec in specs.items()
+    }
+    try:
+        write_tensors(out_path, target, _blocks(path, tensors, specs))
+    except BaseException:
+        out_path.unlink(missing_ok=True)
+        raise
+    return CheckpointInfo(len(specs), sum(prod(spec.shape) for spec in expected.parameters.values()), kept)
+
+
+def _check(tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec]) -> None:
+    missing = [name for name, spec in specs.items() if name not in tensors and not spec.optional]
+    extra = [name for name in tensors if name not in specs]
+    misfits = {
+        name: why for name in specs if name in tensors and (why := _misfit(tensors[name], specs[name]))
+    }
+    if not (missing or extra or misfits):
+        return
+    told = [
+        _told(what, list(names))
+        for what, names in (("missing", missing), ("not expected", extra), ("misfitting", misfits))
+        if names
+    ]
+    raise LoadError(
+        "invalid_checkpoint",
+        f"The checkpoint's tensors do not fit the network: {'; '.join(told)}. {_hint(missing, extra)}",
+        [
+            *(at(pointer(name), f"is missing: expected {_shown(specs[name])}") for name in missing),
+            *(at(pointer(name), "is not a tensor of this network") for name in extra),
+            *(at(pointer(name), why) for name, why in misfits.items()),
+        ],
+    )
+
+
+def _told(what: str, names: list[str]) -> str:
+    more = ", …" if len(names) > SHOWN_NAMES else ""
+    return f"{len(names)} {what} ({', '.join(map(quoted, names[:SHOWN_NAMES]))}{more})"
+
+
+def _misfit(tensor: Tensor, spec: TensorSpec) -> str | None:
+    if tensor.shape != spec.shape:
+        return f"has shape {list(tensor.shape)}: expected {list(spec.shape)}"
+    if tensor.floating != spec.dtype.startswith("float"):
+        return f"is of dtype {tensor.dtype}: expected {spec.dtype}"
+    return None
+
+
+def _shown(spec: TensorSpec) -> str:
+    return f"{spec.dtype} {list(spec.shape)}"
+
+
+def _hint(missing: list[str], extra: list[str]) -> str:
+    for prefix in PREFIXES:
+        if extra and missing and {prefix + name for name in missing} <= set(extra):
+            return f"Its names begin with '{prefix}': save the state_dict of the network inside the wrapper."
+    return "Save the whole model.state_dict() of a network of this config, under its own names."
+
+
+def _blocks(
+    path: Path, tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec]
+) -> Iterator[tuple[str, Block]]:
+    """Each tensor's values, a few mebibytes at a time; ends with an error if any were not finite."""
+    broken: dict[str, int] = {}
+    for name, spec in specs.items():
+        if name not in tensors:
+            yield name, np.zeros(spec.shape, np.int64)
+            continue
+        for start, count in ranges(prod(spec.shape), BLOCK_BYTES // 8):
+            block = values(path, tensors[name], start, count)
+            wrong = block.size - int(np.isfinite(block).sum())
+            if wrong:
+                broken[name] = broken.get(name, 0) + wrong
+            yield name, block
+    if broken:
+        names = ", ".join(list(broken)[:SHOWN_NAMES])
+        raise LoadError(
+            "non_finite",
+            f"The checkpoint has NaN or infinite values in {names}: training had diverged by then. Use a "
+            "checkpoint from before.",
+            [at(pointer(name), f"has {count} NaN or infinite values") for name, count in broken.items()],
+        )

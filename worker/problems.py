@@ -1,0 +1,35 @@
+"""Why a unit of work ends: problem objects as the API shows them, and the error that carries one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TITLES = {
+    "internal_error": "The service failed",
+    "non_finite": "A score is not a finite number",
+    "out_of_memory": "One sample does not fit into memory",
+    "shape_mismatch": "The data do not fit the network",
+}
+
+
+def problem(
+    code: str, detail: str, *, fault: str = "user", errors: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    """A problem object (RFC 9457) as a resource's `error` holds it; `fault`: the user's or the service's."""
+    return {
+        "type": f"https://diffin.dev/problems/{code}",
+        "title": TITLES.get(code, code.replace("_", " ").capitalize()),
+        "status": 422 if fault == "user" else 500,
+        "detail": detail,
+        "code": code,
+        "fault": fault,
+        "errors": errors or [],
+    }
+
+
+class UserError(Exception):
+    """The input is at fault: no further attempt can help."""
+
+    def __init__(self, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> None:
+        super().__init__(detail)
+        self.problem = problem(code, detail, errors=errors)

@@ -1,0 +1,105 @@
+"""From a ring of the doorbell to work done: claim, do, write, finish, and go on with the next unit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import torch
+
+from app.store import jobs, sweeper, work
+from app.store.tables import Work
+from app.store.work import Lease, LeaseLostError
+from worker.lease import CancelledError, Renewal
+from worker.problems import UserError, problem
+from worker.process import Process, process, stopping
+from worker.score import SCORERS
+from worker.validate import validate
+
+log = logging.getLogger(__name__)
+STAY_SECONDS = 20.0  # how long one message may keep the worker on one job before others get their turn
+
+
+def serve(work_id: str, attempt: int) -> None:
+    """Does the unit that the message names, then others of the same subject while there are any."""
+    mine = process()
+    leave_at = time.monotonic() + STAY_SECONDS
+    while True:
+        row = _claim(mine, work_id, attempt)
+        if row is None:
+            return
+        _attempt(mine, row)
+        with mine.database.transaction() as session:
+            following = work.next_of(session, row.subject)
+            if following is None:
+                return
+            if stopping.is_set() or time.monotonic() > leave_at:
+                work.ring(session, following)
+                return
+            work_id, attempt = following.id, following.attempt
+
+
+def _claim(mine: Process, work_id: str, attempt: int) -> Work | None:
+    with mine.database.transaction() as session:
+        row = session.get(Work, work_id)
+        if row is None:
+            return None
+        job = jobs.locked(session, row.subject)
+        claimed = work.claim(session, work_id, attempt, mine.owner, mine.settings.lease_seconds)
+        if claimed is not None and job is not None and not jobs.start(session, job, attempt):
+            session.delete(claimed)  # the job is being cancelled
+            session.flush()
+            jobs.settle_cancelled(session, mine.blobs, job)
+            return None
+        return claimed
+
+
+def _attempt(mine: Process, row: Work) -> None:
+    renewal = Renewal(mine.database, row, Lease(row.id, row.attempt, mine.owner), mine.settings.lease_seconds)
+    try:
+        with renewal.kept():
+            if row.kind == "validate":
+                validate(mine, row, renewal)
+            else:
+                SCORERS[row.kind](mine, row, renewal)
+    except LeaseLostError:
+        log.info("%s of %s: the lease is somebody else's now", row.kind, row.subject)
+    except CancelledError:
+        _give_up_cancelled(mine, row)
+    except UserError as refused:
+        _end(mine, renewal.lease, row, refused.problem)
+    except Exception as crash:
+        log.exception("%s of %s failed in attempt %d", row.kind, row.subject, row.attempt)
+        _retry(mine, row, crash)
+
+
+def _give_up_cancelled(mine: Process, row: Work) -> None:
+    with mine.database.transaction() as session:
+        job = jobs.locked(session, row.subject)
+        unit = work.locked(session, row)
+        if job is not None and unit is not None:
+            session.delete(unit)
+            session.flush()
+            jobs.settle_cancelled(session, mine.blobs, job)
+
+
+def _end(mine: Process, lease: Lease, row: Work, error: dict[str, Any]) -> None:
+    with mine.database.transaction() as session:
+        jobs.locked(session, row.subject)
+        if work.locked(session, row) is not None:
+            sweeper.give_up(session, mine.blobs, row.subject, error)
+
+
+def _retry(mine: Process, row: Work, crash: Exception) -> None:
+    mine.at_hand.clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    error = problem(
+        "internal_error",
+        f"The service failed at this ({row.kind}) in every attempt; the last one: {type(crash).__name__}: "
+        f"{crash}. The workers' logs hold the trace.",
+        fault="service",
+    )
+    with mine.database.transaction() as session:
+        sweeper.put_back(session, mine.blobs, row, mine.settings.max_attempts, error)

@@ -1,0 +1,96 @@
+"""Thin tasks, and what a worker does around them: prepare pool processes, sweep, beat, stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.settings import Settings
+from app.store import sweeper, workers
+from worker.celery import celery
+from worker.process import after_fork, process, stopping
+
+VERSION = metadata.version("diffin")
+log = logging.getLogger(__name__)
+_halt = threading.Event()
+
+
+@celery.task(name="diffin.validate")
+def validate(work_id: str, attempt: int) -> None:
+    """Opens an uploaded file and accepts or refuses it."""
+    from worker.run import serve
+
+    serve(work_id, attempt)
+
+
+@celery.task(name="diffin.score")
+def score(work_id: str, attempt: int) -> None:
+    """Does one unit of an influence job, and the job's next ones while it has their data at hand."""
+    from worker.run import serve
+
+    serve(work_id, attempt)
+
+
+@signals.worker_process_init.connect
+def _prepare_pool_process(**_: Any) -> None:
+    after_fork()
+    import torch  # only ever in pool processes: CUDA must not be touched before the fork
+
+    settings = Settings()
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.concurrency))
+
+
+@signals.worker_ready.connect
+def _start_sweeping(sender: Any, **_: Any) -> None:
+    queues = sorted(sender.app.amqp.queues.consume_from)
+    threading.Thread(target=_sweep_until_halted, args=(queues,), name="sweeper", daemon=True).start()
+
+
+@signals.worker_shutting_down.connect
+def _stop_after_the_unit_in_hand(**_: Any) -> None:
+    stopping.set()
+
+
+@signals.worker_shutdown.connect
+def _stop_sweeping(**_: Any) -> None:
+    _halt.set()
+    mine = process()
+    with mine.database.transaction() as session:
+        workers.gone(session, mine.owner)
+
+
+def _sweep_until_halted(queues: list[str]) -> None:
+    mine, parent = process(), os.getppid()
+    settings = mine.settings
+    while not _halt.is_set():
+        try:
+            with mine.database.transaction() as session:
+                workers.beat(session, mine.owner, queues, _device(settings), VERSION)
+                sweeper.sweep(
+                    session,
+                    mine.blobs,
+                    max_attempts=settings.max_attempts,
+                    lease_seconds=settings.lease_seconds,
+                )
+        except (SQLAlchemyError, OSError) as problem:
+            log.warning("sweeper: %s; trying again", problem)
+        if settings.exit_with_parent and os.getppid() != parent:
+            log.warning("the process that started this worker is gone: stopping")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        _halt.wait(min(1.0, settings.lease_seconds / 3))
+
+
+def _device(settings: Settings) -> str:
+    """The device as far as it can be told without touching CUDA."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
