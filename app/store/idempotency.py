@@ -14,11 +14,12 @@ from app.store.tables import IdempotencyKey
 
 def reserve(
     session: Session, project_id: str, key: str, fingerprint: str, seconds: float
-) -> tuple[float, IdempotencyKey | None]:
+) -> float | IdempotencyKey | None:
     """Marks the key as in flight for `seconds`, unless a live request or answer has it.
 
     Returns:
-        When the mark expires (which is the right to settle it), and the row that has the key instead, if any.
+        When the mark expires, which is the right to settle it; or else the row that has the key, None when
+        that was freed just now.
     """
     expires_at = database_epoch(session) + seconds
     mine = {
@@ -35,14 +36,14 @@ def reserve(
         index_elements=["project_id", "key"], set_=mine, where=IdempotencyKey.expires_at < epoch()
     ).returning(IdempotencyKey.key)
     if session.execute(taken).first():
-        return expires_at, None
-    return expires_at, session.get(IdempotencyKey, (project_id, key))
+        return expires_at
+    return session.get(IdempotencyKey, (project_id, key))
 
 
 def settle(
     session: Session, project_id: str, key: str, expires_at: float, seconds: float, answer: dict[str, Any]
 ) -> bool:
-    """Keeps `answer` (status_code, headers, body) for `seconds`; False when the mark is somebody else's now."""
+    """Keeps `answer` (status_code, headers, body) for `seconds`; False when the mark is not ours any more."""
     mine = _mine(project_id, key, expires_at)
     done = update(IdempotencyKey).where(*mine).values(expires_at=epoch() + seconds, **answer)
     result = session.execute(done, execution_options={"synchronize_session": False})

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.store import events, scores, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
-from app.store.tables import Job
+from app.store.tables import Job, Trajectory
 
 FINISHED = ("succeeded", "failed", "cancelled")
 UNIT = "forward_passes"
@@ -65,6 +65,39 @@ def using(
     return session.scalars(select(Job.id).where(uses).order_by(Job.id).limit(5)).all()
 
 
+def using_checkpoint(session: Session, trajectory_id: str, checkpoint_id: str) -> Sequence[str]:
+    """Ids of some jobs that were frozen on this checkpoint. The caller holds the trajectory's lock."""
+    query = select(Job.id, Job.checkpoint_ids).where(Job.trajectory_id == trajectory_id).order_by(Job.id)
+    return [job_id for job_id, checkpoints in session.execute(query) if checkpoint_id in checkpoints][:5]
+
+
+def last_succeeded(
+    session: Session, project_id: str, *, trajectory_id: str | None = None, architecture: str | None = None
+) -> Job | None:
+    """The latest success on this trajectory, or on any of this architecture: what a next job may cost."""
+    query = select(Job).where(Job.project_id == project_id, Job.status == "succeeded")
+    if trajectory_id is not None:
+        query = query.where(Job.trajectory_id == trajectory_id)
+    if architecture is not None:
+        named = Trajectory.architecture["name"].as_string() == architecture
+        query = query.join(Trajectory, Job.trajectory_id == Trajectory.id).where(named)
+    return session.scalar(query.order_by(Job.finished_at.desc()).limit(1))
+
+
+def count_by_status(session: Session) -> dict[str, int]:
+    counted = session.execute(select(Job.status, func.count()).group_by(Job.status))
+    return dict(counted.all())
+
+
+def completed_each(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
+    """`completed` of each job by its id, in one query."""
+    done = work.progress_each(session, [job.id for job in jobs if job.status not in FINISHED])
+    return {
+        job.id: job.completed if job.status in FINISHED else min(done.get(job.id, 0), job.total)
+        for job in jobs
+    }
+
+
 def completed(session: Session, job: Job) -> int:
     """Progress in forward passes, counted over the job's work while there is any."""
     return job.completed if job.status in FINISHED else min(work.progress(session, job.id), job.total)
@@ -90,8 +123,9 @@ def stage_done(session: Session, job: Job, stage: str) -> None:
     events.append(session, job.id, "job.progress", progress(session, job))
 
 
-def progress(session: Session, job: Job) -> dict[str, Any]:
-    done = completed(session, job)
+def progress(session: Session, job: Job, done: int | None = None) -> dict[str, Any]:
+    """How far the job is; `done` spares the query where it is known."""
+    done = completed(session, job) if done is None else done
     return {"completed": done, "total": job.total, "unit": UNIT, "message": _message(job, done)}
 
 

@@ -6,6 +6,7 @@ are rows clustered by job.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,6 +102,21 @@ def contributions(row: Score) -> list[float]:
 def losses(row: Score) -> list[float]:
     """The sample's loss at each checkpoint."""
     return [float(value) for value in np.frombuffer(row.losses, dtype="<f8")]
+
+
+def moments(session: Session, job_id: str) -> tuple[int, float, float, float, float] | None:
+    """(count, mean, standard deviation, least, greatest) of a job's scores; None when it has none."""
+    where = Score.job_id == job_id
+    first = select(func.count(), func.avg(Score.score), func.min(Score.score), func.max(Score.score)).where(
+        where
+    )
+    count, mean, least, most = session.execute(first).one()
+    if not count:
+        return None
+    # Around the mean: the mean of squares less the square of the mean cancels to nothing on small scores.
+    away = Score.score - float(mean)
+    variance = session.execute(select(func.avg(away * away)).where(where)).scalar_one()
+    return count, float(mean), math.sqrt(max(float(variance), 0.0)), least, most
 
 
 def at_rank(session: Session, job_id: str, rank: int) -> float | None:

@@ -27,6 +27,22 @@ def get(session: Session, project_id: str, trajectory_id: str) -> Trajectory | N
     )
 
 
+def locked(session: Session, project_id: str, trajectory_id: str) -> Trajectory | None:
+    """The trajectory with its row locked: who freezes its checkpoints in a job waits for who deletes one."""
+    return session.scalar(
+        select(Trajectory)
+        .where(Trajectory.id == trajectory_id, Trajectory.project_id == project_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def checkpoint(session: Session, trajectory: Trajectory, checkpoint_id: str) -> Checkpoint | None:
+    return session.scalar(
+        select(Checkpoint).where(Checkpoint.id == checkpoint_id, Checkpoint.trajectory_id == trajectory.id)
+    )
+
+
 def delete(session: Session, blobs: BlobStore, trajectory: Trajectory) -> None:
     """Removes the trajectory with its checkpoints. The caller has checked that no job names it."""
     for checkpoint in list(trajectory.checkpoints):

@@ -17,7 +17,7 @@ import uuid_utils
 from sqlalchemy import CursorResult, Update, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from app.store.db import Message, epoch, ring_after_commit
+from app.store.db import Message, epoch, ring_after_commit, utcnow
 from app.store.tables import Work
 
 TASKS = {
@@ -165,6 +165,28 @@ def progress(session: Session, subject: str) -> int:
     """How much of the subject's work is done, in its unit of progress."""
     done = select(func.sum(Work.completed)).where(Work.subject == subject)
     return int(session.scalar(done) or 0)  # PostgreSQL adds big integers up to a Decimal
+
+
+def progress_each(session: Session, subjects: Sequence[str]) -> dict[str, int]:
+    """`progress` of each of the subjects that have work, in one query."""
+    if not subjects:
+        return {}
+    done = (
+        select(Work.subject, func.sum(Work.completed))
+        .where(Work.subject.in_(subjects))
+        .group_by(Work.subject)
+    )
+    return {subject: int(completed) for subject, completed in session.execute(done)}
+
+
+def queued(session: Session) -> list[tuple[str, int, float]]:
+    """(kind, how many are queued, seconds since the oldest of them was made)."""
+    counted = select(Work.kind, func.count(), func.min(Work.created_at)).where(Work.status == "queued")
+    now = utcnow()
+    return [
+        (kind, count, (now - oldest).total_seconds())
+        for kind, count, oldest in session.execute(counted.group_by(Work.kind))
+    ]
 
 
 def drop(session: Session, subject: str, *, but_running: bool = False) -> list[str]:

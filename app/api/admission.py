@@ -1,0 +1,186 @@
+"""Whether an influence job can run: everything that the records tell is checked before it is accepted.
+
+What only the tensors tell (missing, extra, misshapen) was told when the checkpoint was validated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+
+from app.api.datasets import found_dataset
+from app.api.problems import ApiProblem
+from app.api.resources import RETRY_AFTER
+from app.api.trajectories import found_trajectory
+from app.catalog import Architecture, Config, Preprocessing, Task, image_shape
+from app.catalog.methods import Options
+from app.store.blobs import BlobStore
+from app.store.datasets import Arrays
+from app.store.tables import Checkpoint, Dataset, Trajectory
+
+_ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
+
+
+class Admitted(NamedTuple):
+    """The inputs of a job that can run; checkpoints by step."""
+
+    trajectory: Trajectory
+    train: Dataset
+    query: Dataset | None
+    checkpoints: list[Checkpoint]
+    num_query: int
+
+
+def admit(
+    session: Session,
+    blobs: BlobStore,
+    project_id: str,
+    *,
+    trajectory_id: str,
+    train_id: str,
+    query_id: str | None,
+    labels: Sequence[int] | None,
+    indices: Sequence[int] | None,
+    method: Options,
+) -> Admitted:
+    """The job's inputs.
+
+    Args:
+        labels, indices: the part of the query data set that is taken; all of it when both are None.
+
+    Raises:
+        ApiProblem: the first thing found wrong, with the field at fault; 404 for ids that are not there, 409
+            for inputs still validating, 422 for the rest.
+    """
+    trajectory = found_trajectory(session, project_id, trajectory_id, "/trajectory_id", lock=True)
+    train = found_dataset(session, project_id, train_id, "/train_dataset_id")
+    query = (
+        found_dataset(session, project_id, query_id, "/query_dataset_id") if query_id is not None else None
+    )
+    if query is None and (method.needs_query or labels is not None or indices is not None):
+        detail = "Samples are scored by what they do to a query data set: give its query_dataset_id."
+        raise ApiProblem(422, "query_required", detail, pointer="/query_dataset_id")
+    named = {"/train_dataset_id": train} | ({"/query_dataset_id": query} if query else {})
+    for pointer, dataset in named.items():
+        _refuse_invalid(dataset, pointer)
+    checkpoints = _sound(trajectory)
+    _check_ready(checkpoints, named)
+    _check_steps(trajectory, checkpoints)
+    for pointer, dataset in named.items():
+        _check_fits(trajectory, dataset, pointer)
+    if query is not None:
+        _check_alike(train, query)
+    if trajectory.train_size is not None and trajectory.train_size < (train.num_samples or 0):
+        detail = (
+            f"The trajectory's train_size is {trajectory.train_size}, but the training set holds "
+            f"{train.num_samples} samples: score the set (or a part of the set) that the run was trained on."
+        )
+        raise ApiProblem(422, "train_size_too_small", detail, pointer="/train_dataset_id")
+    num_query = _count(Arrays(session, blobs, query), labels, indices) if query is not None else 0
+    return Admitted(trajectory, train, query, checkpoints, num_query)
+
+
+def _refuse_invalid(dataset: Dataset, pointer: str) -> None:
+    if dataset.status == "invalid":
+        why = (dataset.error or {}).get("detail", "")
+        raise ApiProblem(
+            422, "invalid_dataset", f"The data set {dataset.id} was refused: {why}", pointer=pointer
+        )
+
+
+def _sound(trajectory: Trajectory) -> list[Checkpoint]:
+    """The checkpoints by step. One that was refused stops the job, unless another took its step."""
+    sound = [one for one in trajectory.checkpoints if one.status != "invalid"]
+    steps = {one.step for one in sound}
+    for one in trajectory.checkpoints:
+        if one.status == "invalid" and one.step not in steps:
+            why = (one.error or {}).get("detail", "")
+            detail = (
+                f"The checkpoint {one.id} at step {one.step} was refused: {why} Delete it, or send a sound "
+                "one for its step."
+            )
+            raise ApiProblem(422, "invalid_checkpoint", detail, pointer="/trajectory_id")
+    if not sound:
+        detail = f"The trajectory {trajectory.id} has no checkpoint: send at least one."
+        raise ApiProblem(422, "no_checkpoints", detail, pointer="/trajectory_id")
+    return sound
+
+
+def _check_ready(checkpoints: list[Checkpoint], named: dict[str, Dataset]) -> None:
+    waiting = [(pointer, one.id) for pointer, one in named.items() if one.status == "validating"]
+    waiting += [("/trajectory_id", one.id) for one in checkpoints if one.status == "validating"]
+    if waiting:
+        detail = f"Still being validated: {', '.join(one for _, one in waiting[:5])}; ask again in a moment."
+        errors = [(pointer, f"{one} is being validated") for pointer, one in waiting]
+        raise ApiProblem(409, "input_not_ready", detail, errors=errors, headers=RETRY_AFTER)
+
+
+def _check_steps(trajectory: Trajectory, checkpoints: list[Checkpoint]) -> None:
+    steps = [0, *(one.step for one in checkpoints)]
+    for (before, step), one in zip(pairwise(steps), checkpoints, strict=True):
+        if one.learning_rates is not None and len(one.learning_rates) != step - before:
+            detail = (
+                f"The checkpoint {one.id} at step {step} has {len(one.learning_rates)} learning_rates; its "
+                f"segment, from step {before}, has {step - before} steps. Is a checkpoint missing?"
+            )
+            raise ApiProblem(422, "learning_rates_mismatch", detail, pointer="/trajectory_id")
+    if trajectory.total_steps is not None and trajectory.total_steps < steps[-1]:
+        detail = f"total_steps is {trajectory.total_steps}, but the last checkpoint is at step {steps[-1]}."
+        raise ApiProblem(422, "total_steps_too_small", detail, pointer="/trajectory_id")
+
+
+def _check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
+    """Whether the network takes the data set's inputs and has outputs for its targets."""
+    config: Config = _ARCHITECTURE.validate_python(trajectory.architecture).config
+    given, target = dataset.info["input"], dataset.info["target"]
+    shape, dtype = tuple(given["shape"]), given["dtype"]
+    preprocessing = Preprocessing.model_validate(trajectory.preprocessing)
+    wrong = config.check_input(shape, dtype, given.get("max"), given.get("min")) or preprocessing.check_input(
+        config.inputs, shape, dtype
+    )
+    if wrong:
+        raise ApiProblem(422, "shape_mismatch", f"The data set {dataset.id}: {wrong}", pointer=pointer)
+    task = Task.model_validate(trajectory.task)
+    wrong = task.check_targets(
+        tuple(target["shape"]), target["dtype"], target.get("min"), target.get("max"), config.num_outputs
+    )
+    if wrong:
+        code = "shape_mismatch" if task.type == "regression" else "label_out_of_range"
+        raise ApiProblem(422, code, f"The data set {dataset.id}: {wrong}", pointer=pointer)
+
+
+def _check_alike(train: Dataset, query: Dataset) -> None:
+    """One shape for both; an image counts as its channels, height and width, however it is stored."""
+    ours, theirs = (
+        image_shape(tuple(info["shape"]), info["dtype"]) or tuple(info["shape"])
+        for info in (train.info["input"], query.info["input"])
+    )
+    if ours != theirs:
+        detail = (
+            f"Query samples are {list(theirs)}, training samples {list(ours)}; they must be of one shape."
+        )
+        raise ApiProblem(422, "shape_mismatch", detail, pointer="/query_dataset_id")
+
+
+def _count(arrays: Arrays, labels: Sequence[int] | None, indices: Sequence[int] | None) -> int:
+    """How many query samples are taken."""
+    if indices is not None:
+        beyond = [index for index in indices if index >= len(arrays)]
+        if beyond:
+            detail = f"The query data set's samples are 0 to {len(arrays) - 1}; {beyond[:5]} are beyond."
+            raise ApiProblem(422, "index_out_of_range", detail, pointer="/query/indices")
+        return len(indices)
+    if labels is None:
+        return len(arrays)
+    found = (
+        np.isin(np.asarray(arrays.targets), np.asarray(labels)) if arrays.targets.ndim == 1 else np.zeros(1)
+    )
+    if not found.any():
+        detail = f"No query sample has any of the labels {list(labels)[:20]}."
+        raise ApiProblem(422, "empty_query", detail, pointer="/query/labels")
+    return int(found.sum())

@@ -1,0 +1,167 @@
+"""Checkpoints of a trajectory: uploaded in any order, also while the run is still training."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import PurePath
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, Json, Strict, model_validator
+from sqlalchemy.orm import Session
+
+from app.api.deps import Blobs, Caller, Config, Db
+from app.api.idempotency import Answer, OncePost
+from app.api.multipart import Upload, form_schema, received
+from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
+from app.api.resources import INT64, NO_NUL, RETRY_AFTER, refuse_use, tagged
+from app.api.trajectories import CheckpointOut, TrajectoryId, found_trajectory
+from app.catalog.base import refusal
+from app.store import jobs, trajectories
+from app.store.blobs import BlobStore
+from app.store.tables import Checkpoint
+
+router = APIRouter(
+    prefix="/v1/trajectories/{trajectory_id}/checkpoints", tags=["trajectories"], responses=PROBLEMS
+)
+
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+CheckpointId = Annotated[str, Path(pattern=NO_NUL, examples=["ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
+Rate = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+
+
+class CheckpointForm(BaseModel):
+    """The text fields of a checkpoint's upload: exactly one of `learning_rate` and `learning_rates`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int = Field(ge=1, le=INT64, description="Optimizer steps done.", examples=[938])
+    learning_rate: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Of the steps since the checkpoint before.",
+        examples=[0.1],
+    )
+    learning_rates: Json[list[Rate]] | None = Field(
+        None, description="JSON list: one a step since the checkpoint before."
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.learning_rate is None) == (self.learning_rates is None):
+            raise refusal(
+                "give exactly one of learning_rate (for all steps) and learning_rates (one a step)."
+            )
+        if self.learning_rates is not None and not 1 <= len(self.learning_rates) <= self.step:
+            raise refusal(
+                f"learning_rates holds {len(self.learning_rates)}; give one for each step since the "
+                f"checkpoint before, {self.step} at most."
+            )
+        return self
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Upload a checkpoint",
+    response_model=CheckpointOut,
+    responses=responses(404, 409, 413, 415),
+    openapi_extra=form_schema(CheckpointForm, "safetensors that holds the network's tensors by their names."),
+)
+async def create_checkpoint(
+    request: Request,
+    trajectory_id: TrajectoryId,
+    caller: Caller,
+    database: Db,
+    blobs: Blobs,
+    settings: Config,
+    once: OncePost,
+) -> Response:
+    """Stores the file as it arrives, then answers; a worker validates it: poll until `ready` or `invalid`."""
+
+    def known() -> None:
+        with database.snapshot() as session:
+            found_trajectory(session, caller.project_id, trajectory_id)
+
+    await asyncio.to_thread(known)  # before the bytes come
+    async with received(request, blobs, settings.max_upload_bytes) as upload:
+        _refuse_pickle(upload.filename)
+        form = upload.form(CheckpointForm)
+        once = once.with_body(*upload.parts())
+        return await asyncio.to_thread(
+            once.run, lambda session: _create(session, blobs, caller.project_id, trajectory_id, upload, form)
+        )
+
+
+def _create(
+    session: Session,
+    blobs: BlobStore,
+    project_id: str,
+    trajectory_id: str,
+    upload: Upload,
+    form: CheckpointForm,
+) -> Answer:
+    trajectory = found_trajectory(session, project_id, trajectory_id, lock=True)
+    taken = trajectories.checkpoint_at(session, trajectory.id, form.step)
+    if taken is not None:
+        detail = f"{taken.id} is at step {form.step} already; delete it to send another."
+        raise ApiProblem(409, "step_taken", detail, pointer="/step")
+    checkpoint = trajectories.add_checkpoint(
+        session,
+        trajectory,
+        blobs.keep(session, upload.path, upload.sha256),
+        filename=upload.filename,
+        bytes=upload.bytes,
+        **form.model_dump(),
+    )
+    session.flush()
+    location = f"/v1/trajectories/{trajectory.id}/checkpoints/{checkpoint.id}"
+    return Answer(202, CheckpointOut.of(checkpoint), {"Location": location, **RETRY_AFTER})
+
+
+def _refuse_pickle(filename: str) -> None:
+    ending = PurePath(filename).suffix.lower()
+    if ending in PICKLES:
+        detail = (
+            f"{filename!r}: loading {ending} files can run code, so they are refused. Convert it where "
+            "you trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)."
+        )
+        raise ApiProblem(422, "unsafe_file", detail, pointer="/file")
+
+
+@router.get(
+    "/{checkpoint_id}", summary="One checkpoint", response_model=CheckpointOut, responses=responses(404)
+)
+def get_checkpoint(
+    request: Request, trajectory_id: TrajectoryId, checkpoint_id: CheckpointId, caller: Caller, database: Db
+) -> Response:
+    """With an `ETag`; while it is validating, with `Retry-After`."""
+    with database.snapshot() as session:
+        checkpoint = _found(session, caller.project_id, trajectory_id, checkpoint_id)
+    waiting = checkpoint.status == "validating"
+    return tagged(request, CheckpointOut.of(checkpoint), headers=RETRY_AFTER if waiting else None)
+
+
+@router.delete(
+    "/{checkpoint_id}", status_code=204, summary="Delete a checkpoint", responses=responses(404, 409)
+)
+def delete_checkpoint(
+    trajectory_id: TrajectoryId, checkpoint_id: CheckpointId, caller: Caller, database: Db, blobs: Blobs
+) -> None:
+    """Refused with `in_use` while a job reads it or was made from it."""
+    with database.transaction() as session:
+        checkpoint = _found(session, caller.project_id, trajectory_id, checkpoint_id, lock=True)
+        used = jobs.using_checkpoint(session, trajectory_id, checkpoint_id)
+        refuse_use(f"The checkpoint {checkpoint_id}", used)
+        trajectories.delete_checkpoint(session, blobs, checkpoint)
+
+
+def _found(
+    session: Session, project_id: str, trajectory_id: str, checkpoint_id: str, *, lock: bool = False
+) -> Checkpoint:
+    trajectory = found_trajectory(session, project_id, trajectory_id, lock=lock)
+    checkpoint = trajectories.checkpoint(session, trajectory, checkpoint_id)
+    if checkpoint is None:
+        raise not_found("checkpoint of this trajectory", checkpoint_id)
+    return checkpoint

@@ -1,0 +1,93 @@
+"""What routes are given: settings, database, blobs, and who is asking."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, NamedTuple
+
+from fastapi import BackgroundTasks, Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.api.problems import ApiProblem
+from app.settings import Settings
+from app.store import keys
+from app.store.blobs import BlobStore
+from app.store.db import Database
+
+log = logging.getLogger(__name__)
+
+bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="API key",
+    description="`Authorization: Bearer <key>`, as printed at the start.",
+)
+
+
+class Principal(NamedTuple):
+    """Whose key it is, and what it may do."""
+
+    project_id: str
+    scopes: frozenset[str]
+    key_id: str
+
+
+def get_settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def get_blobs(request: Request) -> BlobStore:
+    blobs: BlobStore = request.app.state.blobs
+    return blobs
+
+
+def authenticated(
+    request: Request,
+    background: BackgroundTasks,
+    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> Principal:
+    """Who asks. Reading wants the scope `read`, anything else `write`; `admin` may do both.
+
+    Raises:
+        ApiProblem: 401 without a live key, 403 with one of too little scope.
+    """
+    settings, database = get_settings(request), get_database(request)
+    if sent is None:
+        raise _unauthorized("Send an API key: Authorization: Bearer <key>.")
+    text = sent.credentials.encode("latin-1").decode(errors="replace")  # headers arrive as latin-1
+    with database.snapshot() as session:
+        key = keys.find(session, settings.secret, text)
+    if key is None:
+        raise _unauthorized("No live API key reads so; the service prints its first key at the start.")
+    if keys.stale(key):
+        background.add_task(_touch, database, key.id)
+    needed = "read" if request.method in ("GET", "HEAD") else "write"
+    if not {needed, "admin"} & set(key.scopes):
+        raise ApiProblem(
+            403, "forbidden", f"This key lacks the scope '{needed}'; it has {', '.join(key.scopes)}."
+        )
+    return Principal(key.project_id, frozenset(key.scopes), key.id)
+
+
+def _unauthorized(detail: str) -> ApiProblem:
+    return ApiProblem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _touch(database: Database, key_id: str) -> None:
+    try:
+        with database.transaction() as session:
+            keys.touch(session, key_id)
+    except SQLAlchemyError as problem:  # nobody waits for this, and the next request tries again
+        log.warning("last_used_at of %s not written: %s", key_id, problem)
+
+
+Config = Annotated[Settings, Depends(get_settings)]
+Db = Annotated[Database, Depends(get_database)]
+Blobs = Annotated[BlobStore, Depends(get_blobs)]
+Caller = Annotated[Principal, Depends(authenticated)]

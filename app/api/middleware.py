@@ -1,0 +1,97 @@
+"""Around every request: its id, its size limit, its count and latency."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import uuid_utils
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.metrics import Metrics
+from app.api.problems import ApiProblem
+
+SAFE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+
+
+class RequestId:
+    """Names every request: the client's `X-Request-ID` when it is a safe one, else a fresh one, sent back."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        name = given if SAFE_ID.fullmatch(given) else f"req_{uuid_utils.uuid7()}"
+        scope.setdefault("state", {})["request_id"] = name
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = name
+            await send(message)
+
+        await self.app(scope, receive, send_named)
+
+
+class BodyLimit:
+    """Refuses bodies over `state.max_body_bytes`, by length or as they arrive; uploads lift the limit."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["max_body_bytes"] = self.most
+        told = Headers(scope=scope).get("content-length", "")
+        seen = 0
+
+        async def receive_limited() -> Message:
+            nonlocal seen
+            refuse_if_over(state["max_body_bytes"], int(told) if told.isdecimal() else 0)
+            message = await receive()
+            seen += len(message.get("body", b""))
+            refuse_if_over(state["max_body_bytes"], seen)
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+
+def refuse_if_over(most: int, size: int) -> None:
+    """Raises 413 `payload_too_large` when a body of `size` bytes is too much."""
+    if size > most:
+        detail = (
+            f"The body is larger than the {most:,} bytes allowed here; large files go to the upload routes."
+        )
+        raise ApiProblem(413, "payload_too_large", detail, headers={"Connection": "close"})
+
+
+class Measured:
+    """Counts requests and their seconds by the route's template, so that ids make no series of their own."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def send_seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_seen)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self.metrics.request(scope["method"], route, status, time.perf_counter() - started)

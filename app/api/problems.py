@@ -1,0 +1,255 @@
+"""Every error as `application/problem+json` (RFC 9457), with a `code` for machines and words for people."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_URI = "https://diffin.dev/problems/"
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+TITLES = {
+    "client_disconnected": "The client went away",
+    "empty_file": "The file is empty",
+    "empty_query": "The query takes no sample",
+    "forbidden": "The key does not allow this",
+    "idempotency_key_reused": "This Idempotency-Key belongs to another request",
+    "in_use": "Something still uses this",
+    "input_not_ready": "An input is still being validated",
+    "internal_error": "The service failed",
+    "invalid_checkpoint": "A checkpoint was refused",
+    "invalid_cursor": "The cursor is not of this list",
+    "invalid_dataset": "A data set was refused",
+    "invalid_json": "The body is not JSON",
+    "invalid_multipart": "The multipart body cannot be read",
+    "validation_error": "The request is not valid",
+    "job_finished": "The job is finished",
+    "job_not_finished": "The job has no scores yet",
+    "job_running": "The job is not finished",
+    "label_out_of_range": "Targets do not fit the network's outputs",
+    "learning_rates_mismatch": "Learning rates do not fit the steps",
+    "no_checkpoints": "The trajectory has no checkpoint",
+    "not_computed": "The job did not compute this",
+    "not_found": "There is no such thing",
+    "not_ready": "The service is not ready",
+    "payload_too_large": "The request is too large",
+    "query_required": "The method needs a query data set",
+    "request_in_flight": "The same request is still in flight",
+    "shape_mismatch": "The data do not fit the network",
+    "step_taken": "The trajectory has a checkpoint at this step",
+    "total_steps_too_small": "The trajectory ends before its last checkpoint",
+    "train_size_too_small": "The training set is larger than train_size",
+    "unauthorized": "A valid API key is needed",
+    "unknown_architecture": "No network has this name",
+    "unknown_format": "No data set format has this name",
+    "unknown_method": "No method has this name",
+    "unsafe_file": "Files of this kind can run code",
+    "unsupported_media_type": "The body has another media type than expected",
+}
+
+
+class FieldError(BaseModel):
+    """One field at fault: a JSON pointer (RFC 6901) into the body, or `query:limit`, `path:…`, `header:…`."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). `code` is for machines; `detail` says what is wrong, where, and how to mend it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": f"{TYPE_URI}not_found",
+                    "title": TITLES["not_found"],
+                    "status": 404,
+                    "detail": "There is no data set 'ds_…' in this project.",
+                    "instance": "/v1/jobs",
+                    "code": "not_found",
+                    "request_id": "req_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                    "errors": [{"pointer": "/train_dataset_id", "detail": "no such data set"}],
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[FieldError] = []
+
+
+class ApiProblem(HTTPException):
+    """Raised anywhere in a request, answered as a problem.
+
+    Args:
+        status: HTTP status.
+        code: what a machine reads; its title and type URI follow from it.
+        detail: what is wrong, where, and how to mend it.
+        pointer: the field at fault, when there is one; `errors` when there are several.
+        extra: members beside those of RFC 9457.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        pointer: str | None = None,
+        errors: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.code = code
+        self.errors = [(pointer, detail)] if pointer is not None else list(errors)
+        self.extra = dict(extra or {})
+
+
+def not_found(what: str, resource_id: str, pointer: str | None = None) -> ApiProblem:
+    return ApiProblem(
+        404, "not_found", f"There is no {what} {resource_id[:80]!r} in this project.", pointer=pointer
+    )
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route documents the problems it may answer with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+PROBLEMS = responses(400, 401, 403, 422)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application a problem."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _crash)
+
+
+def _http(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)  # noqa: S101  (registered for it)
+    if isinstance(exc, ApiProblem):
+        return _answer(request, exc)
+    code = CODES.get(exc.status_code, "error")
+    detail = {
+        404: f"There is nothing at {request.url.path}; /v1/openapi.json lists what there is.",
+        405: f"{request.url.path} does not answer to {request.method}.",
+    }.get(exc.status_code, str(exc.detail))
+    return _answer(request, ApiProblem(exc.status_code, code, detail, headers=exc.headers))
+
+
+def _disconnected(request: Request, exc: Exception) -> Response:
+    return _answer(
+        request, ApiProblem(400, "client_disconnected", "The client went away during the request.")
+    )
+
+
+def _crash(request: Request, exc: Exception) -> Response:
+    log.error("request %s failed: %s", request_id(request), type(exc).__name__)
+    detail = "The service failed at this; its log holds the trace under this request_id."
+    return _answer(request, ApiProblem(500, "internal_error", detail))
+
+
+def _validation(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)  # noqa: S101  (registered for it)
+    return _answer(request, invalid(exc.errors(), exc.body))
+
+
+def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> ApiProblem:
+    """The problem of pydantic's errors: one pointer and one sentence a field."""
+    first = found[0]
+    if first["type"] == "json_invalid" and isinstance(first["loc"][-1], int):
+        where = f"{first['ctx']['error']} at character {first['loc'][-1]}"
+        return ApiProblem(400, "invalid_json", f"The body is not JSON: {where}.")
+    if isinstance(body, bytes):
+        return ApiProblem(415, "unsupported_media_type", "Send JSON, with Content-Type: application/json.")
+    errors = [(_pointer(error, body), _words(error)) for error in found]
+    code = next(
+        (
+            f"unknown_{error['loc'][-1]}"
+            for error in found
+            if error["type"] == "union_tag_invalid" and error["loc"][-1] in ("architecture", "method")
+        ),
+        "validation_error",
+    )
+    detail = "; ".join(f"{pointer or 'body'}: {words}" for pointer, words in errors[:5])
+    return ApiProblem(422, code, detail, errors=errors)
+
+
+def _pointer(error: Mapping[str, Any], body: Any) -> str:
+    """Where the error is. Pydantic names the member of a union on the way; the body has no such name."""
+    source, *path = error["loc"]
+    if source != "body":
+        return ":".join(map(str, error["loc"]))
+    kept, here = [], body
+    for at, key in enumerate(path):
+        try:
+            here = here[key]
+        except (KeyError, IndexError, TypeError):
+            if at + 1 < len(path) or error["type"] != "missing":
+                continue
+        kept.append(str(key).replace("~", "~0").replace("/", "~1"))
+    return "".join(f"/{key}" for key in kept)
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "union_tag_invalid":
+            return f"unknown {error['loc'][-1]} '{context['tag']}'; known: {context['expected_tags']}"
+        case "extra_forbidden":
+            return "unknown field: misspelt, or not of this kind"
+        case "missing":
+            return "is required"
+        case _:
+            return str(error["msg"])
+
+
+def request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
+def _answer(request: Request, problem: ApiProblem) -> Response:
+    code = problem.code
+    body = Problem(
+        type=TYPE_URI + code,
+        title=TITLES.get(code, code.replace("_", " ").capitalize()),
+        status=problem.status_code,
+        detail=problem.detail,
+        instance=request.url.path,
+        code=code,
+        request_id=request_id(request),
+        errors=[FieldError(pointer=pointer, detail=detail) for pointer, detail in problem.errors],
+    )
+    members = body.model_dump() | problem.extra
+    headers = dict(problem.headers or {}) | {"X-Request-ID": request_id(request)}
+    return Response(to_json(members, inf_nan_mode="null"), problem.status_code, headers, MEDIA_TYPE)

@@ -1,0 +1,253 @@
+"""Scores of a finished job: ranked pages, one sample over the checkpoints, and a summary.
+
+Positive = harmful: having the sample in training raised the query loss.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, NamedTuple
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from app.api.deps import Caller, Db
+from app.api.jobs import JobId, found_job
+from app.api.pagination import Page, PageOf
+from app.api.problems import PROBLEMS, ApiProblem, responses
+from app.api.resources import INT64, RETRY_AFTER
+from app.store import jobs, scores, trajectories
+from app.store.tables import Job, Score
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["scores"], responses=PROBLEMS | responses(404, 409))
+
+Order = Literal["harmful", "helpful", "self_influence", "index"]
+Number = Annotated[float | None, Query(allow_inf_nan=False)]
+QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+BINS = 50
+EXAMPLE: dict[str, Any] = {
+    "sample_index": 31337,
+    "sample_id": None,
+    "score": 0.00042,
+    "rank": 1,
+    "percentile": 100.0,
+    "self_influence": None,
+    "label": 4,
+    "predicted_label": 9,
+    "loss": 7.21,
+    "agrees": False,
+}
+
+
+class ScoreOut(BaseModel):
+    """A sample's score. `rank` 1 is the most harmful; prediction and loss are the last checkpoint's."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    sample_index: int
+    sample_id: str | None
+    score: float
+    rank: int
+    percentile: float = Field(description="100·(1 - (rank - 1)/n)")
+    self_influence: float | None
+    label: int | float | None
+    predicted_label: int | float | None
+    loss: float
+    agrees: bool | None = Field(description="Whether the prediction is the given label; null for regression.")
+
+
+class Contribution(BaseModel):
+    """What the segment of one checkpoint adds to a score, and the sample's loss there."""
+
+    checkpoint_id: str
+    step: int | None
+    contribution: float
+    loss: float
+
+
+class ScoreDetail(ScoreOut):
+    """One training sample's score and its parts, which add up to it: when it helped, when it hurt."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                EXAMPLE
+                | {
+                    "contributions": [
+                        {
+                            "checkpoint_id": "ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                            "step": 938,
+                            "contribution": 0.00042,
+                            "loss": 7.21,
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    contributions: list[Contribution]
+
+
+class HistogramOut(BaseModel):
+    """`counts[i]` scores lie from `edges[i]` to `edges[i + 1]`."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class ClassSummary(BaseModel):
+    """The scores of one given label."""
+
+    label: int | float | None
+    count: int
+    mean_score: float
+    mean_loss: float
+    harmful: int = Field(description="Samples with a positive score.")
+
+
+class SummaryOut(BaseModel):
+    """The scores of a job in figures; `by_class` is null for regression."""
+
+    count: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    quantiles: dict[str, float] = Field(examples=[{"0.5": -0.00001}])
+    histogram: HistogramOut
+    by_class: list[ClassSummary] | None
+
+
+class _Scored(NamedTuple):
+    """A job that has scores; whether its labels are numbers and no classes."""
+
+    job: Job
+    num_samples: int
+    regression: bool
+
+
+@router.get("/scores", summary="A job's scores")
+def list_scores(
+    job_id: JobId,
+    caller: Caller,
+    database: Db,
+    paging: PageOf,
+    order: Annotated[Order, Query(description="Ties go by index.")] = "harmful",
+    label: Number = None,
+    least: Annotated[float | None, Query(alias="min", allow_inf_nan=False)] = None,
+    most: Annotated[float | None, Query(alias="max", allow_inf_nan=False)] = None,
+) -> Page[ScoreOut]:
+    """`harmful` starts with the highest score, `helpful` with the lowest."""
+    binding = "scores", job_id, order, label, least, most
+    after = paging.after(*binding)
+    with database.snapshot() as session:
+        scored = _scored(session, caller.project_id, job_id)
+        if order == "self_influence" and not (scored.job.result or {}).get("self_influence"):
+            detail = "This job did not compute self-influence; ask for another order."
+            raise ApiProblem(409, "not_computed", detail, errors=[("query:order", detail)])
+        found = scores.page(
+            session, job_id, order, paging.limit + 1, after=after, label=label, least=least, most=most
+        )
+    rows, cursor = paging.cut(found, lambda row: scores.position(row, order), *binding)
+    return Page(data=[ScoreOut(**_row(row, scored)) for row in rows], next_cursor=cursor)
+
+
+@router.get("/scores/{sample_index}", summary="One sample's score and its parts")
+def get_score(
+    job_id: JobId, sample_index: Annotated[int, Path(ge=0, le=INT64)], caller: Caller, database: Db
+) -> ScoreDetail:
+    """`contributions` has one entry a checkpoint, in the order of their steps; they add up to `score`."""
+    with database.snapshot() as session:
+        scored = _scored(session, caller.project_id, job_id)
+        row = scores.one(session, job_id, sample_index)
+        if row is None:
+            detail = (
+                f"The job scored samples 0 to {scored.num_samples - 1}; there is no sample {sample_index}."
+            )
+            raise ApiProblem(404, "not_found", detail)
+        ids = scored.job.checkpoint_ids
+        steps = {one.id: one.step for one in trajectories.in_order(session, ids)}
+    parts = zip(ids, scores.contributions(row), scores.losses(row), strict=True)
+    contributions = [
+        Contribution(checkpoint_id=name, step=steps.get(name), contribution=part, loss=loss)
+        for name, part, loss in parts
+    ]
+    return ScoreDetail(**_row(row, scored), contributions=contributions)
+
+
+@router.get("/summary", summary="A job's scores in figures")
+def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
+    with database.snapshot() as session:
+        scored = _scored(session, caller.project_id, job_id)
+        moments = scores.moments(session, job_id)
+        if moments is None:
+            raise ApiProblem(404, "not_found", f"The job {job_id} has no scores.")
+        count, mean, std, low, high = moments
+        quantiles = {str(q): _quantile(session, job_id, count, q) for q in QUANTILES}
+        bins = dict(scores.histogram(session, job_id, low, high, BINS))
+        by_label = [] if scored.regression else scores.by_label(session, job_id)
+    by_class = [ClassSummary(**row | {"label": _label(row["label"])}) for row in by_label] or None
+    width = (high - low) / BINS or 1.0
+    return SummaryOut(
+        count=count,
+        mean=mean,
+        std=std,
+        min=low,
+        max=high,
+        quantiles=quantiles,
+        histogram=HistogramOut(
+            edges=[low + width * at for at in range(BINS)] + [high if high > low else low + width * BINS],
+            counts=[bins.get(at, 0) for at in range(BINS)],
+        ),
+        by_class=by_class,
+    )
+
+
+def _scored(session: Session, project_id: str, job_id: str) -> _Scored:
+    job = found_job(session, project_id, job_id)
+    if job.status != "succeeded":
+        why = {
+            "failed": "it failed, and its `error` says why",
+            "cancelled": "it was cancelled",
+            "cancelling": "it is being cancelled",
+        }.get(job.status, f"it is {job.status}; ask again when it has succeeded")
+        headers = None if job.status in jobs.FINISHED else RETRY_AFTER
+        raise ApiProblem(409, "job_not_finished", f"The job has no scores: {why}.", headers=headers)
+    trajectory = trajectories.get(session, project_id, job.trajectory_id or "")
+    regression = trajectory is not None and trajectory.task["type"] == "regression"
+    return _Scored(job, int((job.result or {})["num_samples"]), regression)
+
+
+def _row(row: Score, scored: _Scored) -> dict[str, Any]:
+    given, predicted = row.label, row.predicted_label
+    known = given is not None and predicted is not None
+    return {
+        "sample_index": row.sample_index,
+        "sample_id": row.sample_id,
+        "score": row.score,
+        "rank": row.rank,
+        "percentile": 100 * (1 - (row.rank - 1) / scored.num_samples),
+        "self_influence": row.self_influence,
+        "label": given if scored.regression else _label(given),
+        "predicted_label": predicted if scored.regression else _label(predicted),
+        "loss": row.loss,
+        "agrees": given == predicted if known and not scored.regression else None,
+    }
+
+
+def _label(value: float | None) -> int | float | None:
+    """A class as the integer it is; soft binary targets are no integers."""
+    return int(value) if value is not None and value.is_integer() else value
+
+
+def _quantile(session: Session, job_id: str, count: int, q: float) -> float:
+    """The score below which a share of q lies, interpolated between its neighbours; rank 1 is the highest."""
+    place = q * (count - 1)
+    lower, upper = (
+        scores.at_rank(session, job_id, count - at) for at in (math.floor(place), math.ceil(place))
+    )
+    if lower is None or upper is None:
+        raise LookupError(f"the ranks of {job_id} have a gap")
+    return lower + (upper - lower) * (place % 1)

@@ -1,0 +1,108 @@
+"""The registered networks: the union a request is checked against, and what `GET /v1/architectures` lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
+
+from app.catalog.base import Strict
+from app.catalog.configs import (
+    CnnConfig,
+    Config,
+    LinearConfig,
+    MlpConfig,
+    ResnetConfig,
+    TransformerConfig,
+)
+
+
+class Linear(Strict):
+    name: Literal["linear"]
+    config: LinearConfig
+
+
+class Mlp(Strict):
+    name: Literal["mlp"]
+    config: MlpConfig
+
+
+class Cnn(Strict):
+    name: Literal["cnn"]
+    config: CnnConfig
+
+
+class Resnet(Strict):
+    name: Literal["resnet"]
+    config: ResnetConfig
+
+
+class Transformer(Strict):
+    name: Literal["transformer"]
+    config: TransformerConfig
+
+
+Architecture = Annotated[Linear | Mlp | Cnn | Resnet | Transformer, Field(discriminator="name")]
+
+
+@dataclass(frozen=True)
+class ArchitectureEntry:
+    """What `GET /v1/architectures` says of a network beside the schema of its config."""
+
+    model: type[Strict]
+    config: type[Config]
+    title: str
+    description: str
+    tensors: str
+
+    @property
+    def name(self) -> str:
+        return str(get_args(self.model.model_fields["name"].annotation)[0])
+
+    def listing(self) -> dict[str, Any]:
+        """The entry as JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "inputs": self.config.inputs,
+            "tensors": self.tensors,
+            "schema": self.config.model_json_schema(),
+        }
+
+
+_ENTRIES = (
+    ArchitectureEntry(
+        Linear, LinearConfig, "Linear", "Flatten, then one linear layer: logistic or linear regression.",
+        "layers.0.weight|bias",
+    ),
+    ArchitectureEntry(
+        Mlp, MlpConfig, "Multilayer perceptron", "Flatten, then linear layers with an activation between.",
+        "layers.{i}.weight|bias, the last one the output",
+    ),
+    ArchitectureEntry(
+        Cnn, CnnConfig, "Convolutional network",
+        "Stages of convolution, norm, activation and 2 x 2 pooling; then global average or flatten, and "
+        "linear layers with an activation between.",
+        "convs.{i}.weight|bias; with a norm norms.{i}.weight|bias and, for batch, norms.{i}.running_mean|"
+        "running_var; layers.{i}.weight|bias of the head, the last one the output",
+    ),
+    ArchitectureEntry(
+        Resnet, ResnetConfig, "Residual network",
+        "ResNet with the stem of small images (3 x 3, stride 1, no pooling), four stages, global average.",
+        "as torchvision's resnet: conv1, bn1, layer{1-4}.{i}.conv{j}|bn{j}|downsample.{0,1}, fc",
+    ),
+    ArchitectureEntry(
+        Transformer, TransformerConfig, "Transformer encoder",
+        "Token and position embeddings, encoder layers, mean over the tokens not padding, linear output.",
+        "embedding.weight, position.weight, encoder.layers.{i}.* as torch.nn.TransformerEncoder's, "
+        "encoder.norm.* with norm_first, head.weight|bias",
+    ),
+)  # fmt: skip
+ARCHITECTURES: dict[str, ArchitectureEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def list_architectures() -> list[dict[str, Any]]:
+    """The body of `GET /v1/architectures`: every network with the JSON schema of its config."""
+    return [entry.listing() for entry in ARCHITECTURES.values()]

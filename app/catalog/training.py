@@ -1,0 +1,105 @@
+"""How the network was trained: its task, what was done to its inputs, and the optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.catalog.base import Strict, refusal
+from app.catalog.shapes import INTEGERS, Shape, image_shape, words
+
+LOSS_OF = {"classification": "cross_entropy", "binary": "bce_with_logits", "regression": "mse"}
+
+
+class Task(Strict):
+    """What the outputs mean, and the loss they were trained with (its mean over the batch)."""
+
+    type: Literal["classification", "binary", "regression"]
+    loss: Literal["cross_entropy", "bce_with_logits", "mse"]
+
+    @model_validator(mode="after")
+    def _a_pair(self) -> Self:
+        if self.loss != LOSS_OF[self.type]:
+            raise refusal(f"the loss of task '{self.type}' is '{LOSS_OF[self.type]}', not '{self.loss}'.")
+        return self
+
+    def check_targets(
+        self, shape: Shape, dtype: str, minimum: float | None, maximum: float | None, num_outputs: int
+    ) -> str | None:
+        """What is wrong with targets of this shape (of one sample), dtype and range for a network of
+        `num_outputs` outputs; None if nothing."""
+        if self.type == "classification":
+            if shape or dtype not in INTEGERS:
+                return f"classification wants one integer label a sample, not {words(shape)} of {dtype}."
+            if minimum is not None and minimum < 0:
+                return f"labels go down to {minimum:g}; they must be 0 to num_classes - 1."
+            if maximum is not None and maximum >= num_outputs:
+                return f"labels go up to {maximum:g}; num_classes is {num_outputs}, and labels count from 0."
+            return None
+        fits = shape in ((num_outputs,), (num_outputs, 1)) or (num_outputs == 1 and shape in ((), (1,)))
+        if not fits:
+            return (
+                f"targets are {words(shape)} a sample; the network's num_classes (outputs) is {num_outputs}."
+            )
+        if self.type == "binary" and ((minimum or 0) < 0 or (maximum or 0) > 1):
+            return f"binary targets must lie within 0 and 1; these go from {minimum:g} to {maximum:g}."
+        return None
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Preprocessing(Strict):
+    """(x · scale − mean) / std, by channel. Without `scale`, uint8 is divided by 255 and the rest is left."""
+
+    scale: Positive | None = Field(
+        None, description="Multiplies the inputs; null: 1/255 for uint8, 1 otherwise."
+    )
+    mean: list[Finite] = Field([], max_length=16_384, description="One a channel, or one for all.")
+    std: list[Positive] = Field([], max_length=16_384, description="One a channel, or one for all.")
+
+    @property
+    def empty(self) -> bool:
+        return self.scale is None and not self.mean and not self.std
+
+    def check_input(
+        self, inputs: Literal["features", "image", "tokens"], shape: Shape, dtype: str
+    ) -> str | None:
+        """What is wrong with preprocessing samples of this canonical shape and dtype so; None if nothing."""
+        if inputs == "tokens":
+            return None if self.empty else "token ids take no preprocessing: leave out scale, mean and std."
+        image = image_shape(shape, dtype) if inputs == "image" or dtype == "uint8" else None
+        channels = (image or shape or (1,))[0]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (0, 1, channels):
+                return f"preprocessing.{name} has {len(values)} values for samples of {channels} channel(s)."
+        return None
+
+
+class Optimizer(Strict):
+    """The optimizer whose steps the learning rates belong to."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = Field(0.0, ge=0, lt=1, description="Of sgd, without dampening.")
+    weight_decay: float = Field(
+        0.0, ge=0, le=10, description="In the gradient (sgd, adam) or decoupled (adamw)."
+    )
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = Field(
+        None, min_length=2, max_length=2, description="Of adam and adamw; null: [0.9, 0.999]."
+    )
+    eps: Positive | None = Field(None, description="Of adam and adamw; null: 1e-8.")
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether weight decay acts on the parameters and not through the gradient."""
+        return self.name == "adamw"
+
+    @model_validator(mode="after")
+    def _of_its_own(self) -> Self:
+        if self.name == "sgd" and (self.betas is not None or self.eps is not None):
+            raise refusal("betas and eps belong to adam and adamw, not to sgd.")
+        if self.name != "sgd" and self.momentum:
+            raise refusal(f"momentum belongs to sgd; {self.name} has betas.")
+        return self

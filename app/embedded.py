@@ -1,0 +1,84 @@
+"""The service in one command: migrate, then API and a separate worker process, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+
+from app.settings import Settings
+
+COMMAND = [sys.executable, "-m", "diffin.cli"]
+
+
+def api(settings: Settings | None = None) -> None:
+    """Serves the HTTP front end alone."""
+    settings = settings or Settings()
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level.lower(),
+        timeout_graceful_shutdown=5,
+        server_header=False,
+    )
+
+
+def serve(settings: Settings | None = None) -> None:
+    """Serves API and worker; both are stopped, and the unit of work in hand finished, before this returns."""
+    settings = settings or Settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*COMMAND, "migrate"], check=True)
+    key = settings.first_key
+    signal.signal(signal.SIGTERM, _interrupt)
+    worker = SupervisedWorker()
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    print(f"diffin  http://{host}:{settings.port}  docs at /docs\nkey     {key}", flush=True)
+    try:
+        with suppress(KeyboardInterrupt):
+            api(settings)
+    finally:
+        worker.stop()
+
+
+class SupervisedWorker:
+    """The worker process, started again when it dies of anything but our asking."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Asks the worker to stop and waits until it has finished what it has in hand."""
+        self._stopping.set()
+        self._process.terminate()
+        self._thread.join()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # A session of its own keeps Ctrl-C, sent to a terminal's whole group, from reaching the worker.
+        environment = os.environ | {"DIFFIN_EXIT_WITH_PARENT": "1"}
+        return subprocess.Popen([*COMMAND, "worker"], start_new_session=True, env=environment)
+
+    def _watch(self) -> None:
+        while True:
+            status = self._process.wait()
+            if self._stopping.wait(1.0):
+                break
+            print(f"diffin  the worker ended with {status}: starting another", file=sys.stderr, flush=True)
+            self._process = self._start()
+        if self._process.poll() is None:  # started in the moment of stopping
+            self._process.terminate()
+            self._process.wait()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

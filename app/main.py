@@ -1,0 +1,94 @@
+"""The front end: routers, problems, middleware, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from app import queue
+from app.api import (
+    capabilities,
+    checkpoints,
+    datasets,
+    docs,
+    estimates,
+    events,
+    health,
+    jobs,
+    problems,
+    samples,
+    scores,
+    trajectories,
+)
+from app.api.metrics import Metrics
+from app.api.middleware import BodyLimit, Measured, RequestId
+from app.settings import Settings
+from app.store import idempotency, keys
+from app.store.blobs import BlobStore
+from app.store.db import Database
+
+ABOUT = """Which training samples hurt or help a model: upload the data and a run's checkpoints, start a job,
+read the scores. A positive score is harmful: having the sample in training raised the query loss."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application on the deployment that `settings` describe (default: the environment's).
+
+    The tables must be there already (`diffin migrate`). The first admin key is made when it starts.
+    """
+    settings = settings or Settings()
+    app = docs.Documented(
+        title="Diff-In",
+        version=version("diffin"),
+        description=ABOUT,
+        openapi_url=docs.OPENAPI_URL,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    celery = queue.producer(settings)
+    app.state.settings = settings
+    app.state.celery = celery
+    app.state.database = Database(settings.database_url, partial(queue.ring, celery))
+    app.state.blobs = BlobStore(settings.blob_dir)
+    app.state.metrics = Metrics(app.state.database, health.alive_seconds(settings))
+
+    for noun in (
+        capabilities,
+        datasets,
+        samples,
+        trajectories,
+        checkpoints,
+        estimates,
+        jobs,
+        events,
+        scores,
+        health,
+    ):
+        app.include_router(noun.router)
+    docs.install(app)
+    problems.install(app)
+
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(RequestId)  # the last one added is the outermost
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await run_in_threadpool(_prepare, app.state.settings, app.state.database)
+    yield
+    app.state.celery.close()
+    app.state.database.engine.dispose()
+
+
+def _prepare(settings: Settings, database: Database) -> None:
+    with database.transaction() as session:
+        keys.ensure_first(session, settings.secret, settings.first_key)
+        idempotency.purge(session)

@@ -1,0 +1,41 @@
+"""Pages of resources, newest first: ids sort by time of creation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.store.tables import Dataset, Job, Trajectory
+
+Listed = TypeVar("Listed", Dataset, Trajectory, Job)
+
+
+def newest(
+    session: Session,
+    table: type[Listed],
+    project_id: str,
+    limit: int,
+    *,
+    after: Sequence[Any] | None = None,
+    **equal: Any,
+) -> Sequence[Listed]:
+    """Up to `limit` rows, newest first, past the one whose `position` is `after`.
+
+    Args:
+        equal: columns and the values they must have; None lets any pass.
+    """
+    query = select(table).where(table.project_id == project_id).order_by(table.id.desc()).limit(limit)
+    query = query.where(
+        *(getattr(table, name) == value for name, value in equal.items() if value is not None)
+    )
+    if after is not None:
+        query = query.where(table.id < after[0])
+    return session.scalars(query).all()
+
+
+def position(row: Dataset | Trajectory | Job) -> list[Any]:
+    """What tells where a row stands, to go on from there."""
+    return [row.id]

@@ -1,0 +1,293 @@
+"""`diffin`: questions to a service from the shell, and the commands that run one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from diffin import __version__
+from diffin.client import LOCAL, Diffin, Order
+from diffin.errors import DiffinError
+from diffin.models import Dataset, Trajectory
+from diffin.progress import sending, waiting
+from diffin.recording import Recording
+
+out, err = Console(highlight=False), Console(stderr=True)
+
+
+SERVER = ("serve", "api", "worker", "migrate")  # whose failures are for the log, with their traceback
+
+
+class Commands(click.Group):
+    """Says what went wrong in words, and exits with 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except DiffinError as error:
+            request = f"\n  request {error.request_id}" if error.request_id else ""
+            raise click.ClickException(f"{error}{request}") from error
+        except (OSError, ValueError) as error:  # TimeoutError too
+            if context.invoked_subcommand in SERVER:
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands)
+@click.option(
+    "--url", envvar="DIFFIN_URL", default=LOCAL, show_default=True, help="Where the service listens."
+)
+@click.option("--key", envvar="DIFFIN_API_KEY", help="API key; else DIFFIN_API_KEY.")
+@click.version_option(__version__, prog_name="diffin")
+@click.pass_context
+def main(context: click.Context, url: str, key: str | None) -> None:
+    """Which training samples hurt or help a model: Diff-In influence scores."""
+    context.obj = (url, key)
+
+
+def _client() -> Diffin:
+    url, key = click.get_current_context().find_root().obj
+    return click.get_current_context().with_resource(Diffin(url, key, retries=3))
+
+
+# ---- questions
+
+
+@main.command()
+@click.option("--train", required=True, help="Training set: a file, or the id of one uploaded (ds_…).")
+@click.option("--query", help="Query set, likewise: whose loss is asked about.")
+@click.option("--trajectory", required=True, help="A Recorder's folder, or the id of one uploaded (tr_…).")
+@click.option("--method", default="diff_in", show_default=True, help="See `GET /v1/methods`.")
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the method; repeatable.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--name", help="Of the job.")
+@click.option("--estimate", is_flag=True, help="Print what it would cost, and ask nothing.")
+@click.option("--wait/--no-wait", default=False, help="Wait, then print the most harmful samples.")
+def submit(
+    train: str,
+    query: str | None,
+    trajectory: str,
+    method: str,
+    options: Sequence[str],
+    seed: int,
+    name: str | None,
+    estimate: bool,
+    wait: bool,
+) -> None:
+    """Ask which training samples raised or lowered the query loss; print the job's id."""
+    client = _client()
+    asked = {"name": method} | dict(map(_option, options))
+    run = _trajectory(client, trajectory)
+    train_set, query_set = _dataset(client, train), _dataset(client, query) if query else None
+    if estimate:
+        out.print_json(data=vars(client.estimate(run, train_set, query_set, method=asked, seed=seed)))
+        return
+    job = client.submit(run, train_set, query_set, method=asked, seed=seed, name=name)
+    click.echo(job.id)
+    if wait:
+        _wait(client, job.id, None)
+        _top(client, job.id, 20, "harmful")
+
+
+@main.command()
+@click.argument("job")
+def status(job: str) -> None:
+    """Print one job."""
+    found = _client().job(job)
+    progress = found.progress
+    done = f"  {progress.completed:g}/{progress.total:g} {progress.unit}" if progress.total else ""
+    out.print(f"{found.id}  {found.status}{done}  {found.name or ''}".rstrip(), markup=False)
+    if found.error:
+        out.print(f"  {found.error.detail}", markup=False)
+    for warning in (found.result or {}).get("warnings", []):
+        out.print(f"  {warning['code']}: {warning['detail']}", markup=False)
+
+
+@main.command()
+@click.argument("job")
+@click.option("--timeout", type=float, help="Seconds to wait at most; the job goes on.")
+def wait(job: str, timeout: float | None) -> None:
+    """Wait for a job; exit with 1 unless it succeeded."""
+    _wait(_client(), job, timeout)
+
+
+@main.command()
+@click.argument("job")
+@click.option("-n", "limit", default=20, show_default=True, help="Rows.")
+@click.option(
+    "--order", type=click.Choice(["harmful", "helpful", "self_influence", "index"]), default="harmful"
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def top(job: str, limit: int, order: Order, as_json: bool) -> None:
+    """Print the most harmful (or helpful) training samples of a job."""
+    client = _client()
+    if as_json:
+        for row in client.scores(job, order=order, limit=limit):
+            click.echo(json.dumps({k: v for k, v in vars(row).items() if k != "contributions"}))
+        return
+    _top(client, job, limit, order)
+
+
+@main.command()
+@click.argument("job")
+def cancel(job: str) -> None:
+    """Cancel a job."""
+    click.echo(_client().cancel(job).status)
+
+
+@main.command()
+@click.option("-n", "limit", default=20, show_default=True)
+def jobs(limit: int) -> None:
+    """List the jobs, newest first."""
+    table = _table("job", "status", "method", "name", "created")
+    for job in _client().jobs(limit=limit):
+        created = f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else ""
+        table.add_row(job.id, job.status, (job.method or {}).get("name", ""), job.name, created)
+    out.print(table)
+
+
+@main.command()
+@click.option("-n", "limit", default=20, show_default=True)
+def datasets(limit: int) -> None:
+    """List the data sets."""
+    table = _table("data set", "status", "samples", "classes", "name")
+    for one in _client().datasets(limit=limit):
+        table.add_row(one.id, one.status, str(one.num_samples or ""), str(one.num_classes or ""), one.name)
+    out.print(table)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--config", default="{}", help="The network's config, as JSON.")
+def network(name: str, config: str) -> None:
+    """Print the tensors that checkpoints of a registered network must hold."""
+    with _extra("worker"):
+        import torch
+
+        from worker.influence.networks import NETWORKS, build, expected_tensors
+    if name not in NETWORKS:
+        raise click.BadParameter(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
+    try:
+        with torch.device("meta"):
+            tensors = expected_tensors(build(name, json.loads(config)))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise click.BadParameter(f"--config: {error}") from error
+    for kind, specs in (("", tensors.parameters), ("  buffer", tensors.buffers)):
+        for tensor, spec in specs.items():
+            click.echo(
+                f"{tensor}  {spec.dtype} {list(spec.shape)}{kind}{'  optional' if spec.optional else ''}"
+            )
+
+
+# ---- running a service; settings come from DIFFIN_* (see README)
+
+
+@main.command()
+def serve() -> None:
+    """Run the whole service here: API and worker, until Ctrl-C or SIGTERM."""
+    with _extra("worker"):
+        from app.embedded import serve as run
+        from app.settings import Settings
+    run(Settings())
+
+
+@main.command()
+def api() -> None:
+    """Run the HTTP front end alone."""
+    with _extra("server"):
+        from app.embedded import api as run
+        from app.settings import Settings
+    run(Settings())
+
+
+@main.command()
+@click.option("--queues", default="cpu,gpu", show_default=True, help="What to take work from.")
+@click.option("--concurrency", type=click.IntRange(1), help="Pool processes; else DIFFIN_CONCURRENCY.")
+def worker(queues: str, concurrency: int | None) -> None:
+    """Run a worker; any number may run."""
+    with _extra("worker"):
+        from worker.main import run
+    run([queue.strip() for queue in queues.split(",")], concurrency)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    with _extra("server"):
+        from app.settings import Settings
+        from migrations import upgrade
+    upgrade(Settings().database_url)
+
+
+# ---- how
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error}: this command needs `pip install 'diffin[{name}]'`") from error
+
+
+def _option(given: str) -> tuple[str, Any]:
+    key, equals, value = given.partition("=")
+    if not equals:
+        raise click.BadParameter(f"-o {given}: write it as key=value")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _dataset(client: Diffin, given: str) -> Dataset:
+    if given.startswith("ds_") and not Path(given).exists():
+        return client.dataset(given)
+    with sending(f"sending {Path(given).name}", err) as progress:
+        return client.upload_dataset(given, progress=progress)
+
+
+def _trajectory(client: Diffin, given: str) -> Trajectory:
+    if given.startswith("tr_") and not Path(given).exists():
+        return client.trajectory(given)
+    recording = Recording.open(given)
+    with sending("sending checkpoints", err, files=True) as progress:
+        return recording.upload(client, progress=progress)
+
+
+def _wait(client: Diffin, job: str, timeout: float | None) -> None:
+    with waiting(job, err) as progress:
+        client.wait(job, timeout=timeout, progress=progress)
+
+
+def _top(client: Diffin, job: str, limit: int, order: Order) -> None:
+    table = _table("rank", "sample", "score", "label", "predicted", "loss", numbers=True)
+    for row in client.scores(job, order=order, limit=limit):
+        name = str(row.sample_index if row.sample_id is None else row.sample_id)
+        label, predicted = (_plain(value) for value in (row.label, row.predicted_label))
+        table.add_row(str(row.rank), name, f"{row.score:+.3e}", label, predicted, _plain(row.loss))
+    out.print(table)
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _table(*columns: str, numbers: bool = False) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(
+            column, justify="right" if numbers else "left", no_wrap=column in ("job", "data set")
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+"""The service from Python: `Diffin(url, key)`, with plain methods and typed results."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import httpx
+
+from diffin.errors import InputInvalid, JobFailed
+from diffin.http import Sent, Transport, Upload
+from diffin.models import (
+    Checkpoint,
+    Dataset,
+    Estimate,
+    Event,
+    Job,
+    Json,
+    Score,
+    Summary,
+    Trajectory,
+    from_json,
+)
+
+T = TypeVar("T")
+Input = TypeVar("Input", Dataset, Trajectory)
+Order = Literal["harmful", "helpful", "self_influence", "index"]
+
+LOCAL = "http://127.0.0.1:8000"
+CLASSIFICATION = {"type": "classification", "loss": "cross_entropy"}
+
+
+class Diffin:
+    """A connection to the service, safe to share between threads.
+
+    Args:
+        url: where it listens; else `DIFFIN_URL`, else this machine's port 8000.
+        key: the API key; else `DIFFIN_API_KEY`.
+        timeout: seconds to wait for any one answer.
+        retries: how often a request that met a broken connection, 429 or 503 is sent again.
+
+    Every method raises `DiffinError` where the service refuses or can't be reached. A resource may be given
+    as its id or as the object that the client returned.
+    """
+
+    def __init__(
+        self, url: str | None = None, key: str | None = None, *, timeout: float = 60.0, retries: int = 5
+    ) -> None:
+        key = key or os.environ.get("DIFFIN_API_KEY")
+        if not key:
+            raise ValueError("no API key: pass key=… or set DIFFIN_API_KEY (`diffin serve` prints its key)")
+        url = url or os.environ.get("DIFFIN_URL") or LOCAL
+        self._transport = Transport(url, key, timeout=timeout, retries=retries)
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- data sets
+
+    def upload_dataset(
+        self,
+        path: str | Path | None = None,
+        *,
+        inputs: Any = None,
+        targets: Any = None,
+        ids: Any = None,
+        name: str | None = None,
+        format: str | None = None,  # noqa: A002  (the API's word)
+        progress: Sent | None = None,
+    ) -> Dataset:
+        """Sends a file, streamed, or the arrays `inputs` [N, …], `targets` [N] or [N, …] and `ids` [N].
+
+        The answer is still `validating`; `ready()` waits for the verdict, and `submit()` does so by itself.
+        `progress(sent, total)` is called with bytes as they go out.
+        """
+        if path is not None:
+            path = Path(path)
+            form = {"name": name or path.stem} | ({"format": format} if format else {})
+            upload = Upload(path, progress)
+            return self._read(Dataset, self._transport.send("POST", "/v1/datasets", form=form, upload=upload))
+        if inputs is None or targets is None:
+            raise ValueError("give the path of a file, or the arrays inputs= and targets=")
+        import numpy as np  # only arrays need it
+
+        arrays: Json = {"inputs": inputs, "targets": targets} | ({} if ids is None else {"ids": ids})
+        with tempfile.TemporaryDirectory(prefix="diffin-") as folder:
+            file = Path(folder) / f"{name or 'dataset'}.npz".replace(os.sep, "-")
+            np.savez(file, **arrays)
+            return self.upload_dataset(file, name=name or "dataset", format="npz", progress=progress)
+
+    def dataset(self, dataset: str | Dataset) -> Dataset:
+        return self._get(Dataset, f"/v1/datasets/{_id(dataset)}")
+
+    def datasets(self, *, limit: int | None = None) -> Iterator[Dataset]:
+        return self._pages(Dataset, "/v1/datasets", {}, limit)
+
+    def sample(self, dataset: str | Dataset, index: int) -> Json:
+        return self._json(f"/v1/datasets/{_id(dataset)}/samples/{index}")
+
+    def sample_content(self, dataset: str | Dataset, index: int) -> bytes:
+        """One sample as people look at it: a PNG for an image, text, or a row."""
+        return self._transport.send("GET", f"/v1/datasets/{_id(dataset)}/samples/{index}/content").content
+
+    # ---- trajectories and checkpoints
+
+    def create_trajectory(
+        self,
+        *,
+        name: str,
+        architecture: Mapping[str, Any],
+        task: Mapping[str, Any] = CLASSIFICATION,
+        preprocessing: Mapping[str, Any] | None = None,
+        optimizer: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
+        train_size: int | None = None,
+        total_steps: int | None = None,
+    ) -> Trajectory:
+        """Describes one training run. `train_size` is the N of the formulas (default: the job's data)."""
+        body: Json = {"name": name, "architecture": architecture, "task": task}
+        body |= {"preprocessing": preprocessing, "optimizer": optimizer}
+        body |= {"batch_size": batch_size, "train_size": train_size, "total_steps": total_steps}
+        given = {field: value for field, value in body.items() if value is not None}
+        return self._read(Trajectory, self._transport.send("POST", "/v1/trajectories", json=given))
+
+    def upload_checkpoint(
+        self,
+        trajectory: str | Trajectory,
+        path: str | Path,
+        *,
+        step: int,
+        learning_rate: float | Sequence[float],
+        progress: Sent | None = None,
+    ) -> Checkpoint:
+        """Sends the state after `step` optimizer steps (safetensors).
+
+        `learning_rate` is that of the steps since the checkpoint before: one number, or a list, one a step.
+        """
+        form = {"step": str(step)}
+        if isinstance(learning_rate, Sequence):
+            form["learning_rates"] = f"[{', '.join(map(repr, map(float, learning_rate)))}]"
+        else:
+            form["learning_rate"] = repr(float(learning_rate))
+        where = f"/v1/trajectories/{_id(trajectory)}/checkpoints"
+        upload = Upload(Path(path), progress)
+        return self._read(Checkpoint, self._transport.send("POST", where, form=form, upload=upload))
+
+    def trajectory(self, trajectory: str | Trajectory) -> Trajectory:
+        return self._get(Trajectory, f"/v1/trajectories/{_id(trajectory)}")
+
+    def trajectories(self, *, limit: int | None = None) -> Iterator[Trajectory]:
+        return self._pages(Trajectory, "/v1/trajectories", {}, limit)
+
+    def ready(self, resource: Input, *, timeout: float | None = None) -> Input:
+        """Waits until the service has read a data set, or every checkpoint of a trajectory.
+
+        Raises:
+            InputInvalid: it found the data set, or a checkpoint, invalid.
+            TimeoutError: `timeout` seconds went by first.
+        """
+        kind = "datasets" if isinstance(resource, Dataset) else "trajectories"
+        for body in self._transport.poll(f"/v1/{kind}/{resource.id}", timeout):
+            resource = from_json(type(resource), body)
+            parts = (resource,) if isinstance(resource, Dataset) else resource.checkpoints
+            for part in parts:
+                if part.status == "invalid":
+                    raise InputInvalid(part)
+            if all(part.status == "ready" for part in parts):
+                break
+        return resource
+
+    # ---- jobs
+
+    def submit(
+        self,
+        trajectory: str | Trajectory,
+        train: str | Dataset,
+        query: str | Dataset | None = None,
+        *,
+        method: str | Mapping[str, Any] = "diff_in",
+        seed: int = 0,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Asks which samples of `train` raised or lowered the loss on `query`.
+
+        Waits first until the inputs are validated. `method` is a name, or a name with its options:
+        `{"name": "diff_in", "lanczos_steps": 20}`.
+
+        Raises:
+            InputInvalid: an input is invalid.
+            DiffinError: the service refuses the question.
+            TimeoutError: the inputs were still validating after `timeout` seconds.
+        """
+        self._inputs_ready(trajectory, train, query, timeout)
+        question = _question(trajectory, train, query, method, seed)
+        question |= {"name": name} if name else {}
+        question |= {"metadata": dict(metadata)} if metadata else {}
+        return self._read(Job, self._transport.send("POST", "/v1/jobs", json=question))
+
+    def estimate(
+        self,
+        trajectory: str | Trajectory,
+        train: str | Dataset,
+        query: str | Dataset | None = None,
+        *,
+        method: str | Mapping[str, Any] = "diff_in",
+        seed: int = 0,
+    ) -> Estimate:
+        """What `submit` with the same arguments would cost: forward passes, seconds, memory."""
+        self._inputs_ready(trajectory, train, query, None)
+        question = _question(trajectory, train, query, method, seed)
+        return self._read(Estimate, self._transport.send("POST", "/v1/jobs/estimate", json=question))
+
+    def job(self, job: str | Job) -> Job:
+        return self._get(Job, f"/v1/jobs/{_id(job)}")
+
+    def jobs(self, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
+        """Newest first."""
+        return self._pages(Job, "/v1/jobs", {"status": status}, limit)
+
+    def wait(
+        self,
+        job: str | Job,
+        *,
+        timeout: float | None = None,
+        progress: Callable[[Job], None] | None = None,
+    ) -> Job:
+        """Waits until the job has succeeded, asking as often as the service suggests.
+
+        Raises:
+            JobFailed: it failed or was cancelled; `.job.error` says why.
+            TimeoutError: `timeout` seconds went by; the job goes on.
+        """
+        for body in self._transport.poll(f"/v1/jobs/{_id(job)}", timeout):
+            now = from_json(Job, body)
+            if progress:
+                progress(now)
+            if now.finished:
+                break
+        if now.status != "succeeded":
+            raise JobFailed(now)
+        return now
+
+    def cancel(self, job: str | Job) -> Job:
+        return self._read(Job, self._transport.send("POST", f"/v1/jobs/{_id(job)}/cancel"))
+
+    def delete(self, resource: str | Dataset | Trajectory | Job) -> None:
+        """Deletes a data set, trajectory or job; refused while it is in use or running."""
+        kinds = {"ds": "datasets", "tr": "trajectories", "job": "jobs"}
+        kind = _id(resource).partition("_")[0]
+        if kind not in kinds:
+            raise ValueError(f"{_id(resource)!r} is the id of no data set, trajectory or job")
+        self._transport.send("DELETE", f"/v1/{kinds[kind]}/{_id(resource)}")
+
+    def events(self, job: str | Job) -> list[Event]:
+        body = self._transport.send("GET", f"/v1/jobs/{_id(job)}/events").json()
+        return [from_json(Event, event) for event in (body["data"] if isinstance(body, dict) else body)]
+
+    # ---- answers
+
+    def scores(
+        self,
+        job: str | Job,
+        *,
+        order: Order = "harmful",
+        limit: int | None = None,
+        label: int | None = None,
+        min: float | None = None,  # noqa: A002  (the API's word)
+        max: float | None = None,  # noqa: A002
+    ) -> Iterator[Score]:
+        """The samples' rows in this order, fetched page by page; `limit` rows at most, all without it."""
+        filters = {"order": order, "label": label, "min": min, "max": max}
+        return self._pages(Score, f"/v1/jobs/{_id(job)}/scores", filters, limit)
+
+    def score(self, job: str | Job, sample_index: int) -> Score:
+        """One sample's row with its contribution from each checkpoint, which add up to its score."""
+        return self._get(Score, f"/v1/jobs/{_id(job)}/scores/{sample_index}")
+
+    def summary(self, job: str | Job) -> Summary:
+        """Count, mean, quantiles and histogram of the scores, and the same by class."""
+        return self._get(Summary, f"/v1/jobs/{_id(job)}/summary")
+
+    # ---- the service
+
+    def methods(self) -> list[Json]:
+        """The methods with their cost, needs, and the JSON schema of their options."""
+        return list(self._transport.pages("/v1/methods"))
+
+    def architectures(self) -> list[Json]:
+        """The registered networks with the JSON schema of their config."""
+        return list(self._transport.pages("/v1/architectures"))
+
+    def capabilities(self) -> Json:
+        return self._json("/v1/capabilities")
+
+    # ---- how
+
+    def _inputs_ready(
+        self,
+        trajectory: str | Trajectory,
+        train: str | Dataset,
+        query: str | Dataset | None,
+        timeout: float | None,
+    ) -> None:
+        self.ready(self.trajectory(trajectory), timeout=timeout)
+        for dataset in (train, query):
+            if dataset is not None:
+                self.ready(self.dataset(dataset), timeout=timeout)
+
+    def _json(self, path: str) -> Json:
+        return dict(self._transport.send("GET", path).json())
+
+    def _get(self, cls: type[T], path: str) -> T:
+        return from_json(cls, self._json(path))
+
+    def _read(self, cls: type[T], response: httpx.Response) -> T:
+        return from_json(cls, response.json())
+
+    def _pages(self, cls: type[T], path: str, params: Json, limit: int | None) -> Iterator[T]:
+        return (from_json(cls, row) for row in self._transport.pages(path, params, limit))
+
+
+def _id(resource: str | Dataset | Trajectory | Job) -> str:
+    return resource if isinstance(resource, str) else resource.id
+
+
+def _question(
+    trajectory: str | Trajectory,
+    train: str | Dataset,
+    query: str | Dataset | None,
+    method: str | Mapping[str, Any],
+    seed: int,
+) -> Json:
+    body = {"type": "influence", "trajectory_id": _id(trajectory), "train_dataset_id": _id(train)}
+    body |= {"query_dataset_id": _id(query)} if query is not None else {}
+    return body | {"method": {"name": method} if isinstance(method, str) else dict(method), "seed": seed}

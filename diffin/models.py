@@ -1,0 +1,210 @@
+"""What the service answers, typed: unknown fields are ignored, missing ones take their default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+_KNOWN: dict[type[Any], Json] = {}
+FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An RFC 9457 problem: what is wrong, where, and how to mend it. `fault` is `user` or `service`."""
+
+    detail: str = ""
+    code: str = ""
+    title: str = ""
+    status: int = 0
+    fault: str | None = None
+    errors: tuple[Json, ...] = ()
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N samples with their targets; `status` goes from `validating` to `ready` or `invalid`."""
+
+    id: str
+    name: str
+    status: str
+    format: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    num_samples: int | None = None
+    input: Json | None = None
+    num_classes: int | None = None
+    class_counts: tuple[int, ...] | None = None
+    error: Problem | None = None
+    metadata: Json | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `step` optimizer steps, with the learning rate(s) of the steps since the one before."""
+
+    id: str
+    step: int
+    status: str
+    trajectory_id: str | None = None
+    learning_rate: float | None = None
+    learning_rates: tuple[float, ...] | None = None
+    error: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One training run: its network, task and optimizer, and the checkpoints received, by step."""
+
+    id: str
+    name: str
+    architecture: Json
+    task: Json
+    preprocessing: Json | None = None
+    optimizer: Json | None = None
+    batch_size: int | None = None
+    train_size: int | None = None
+    total_steps: int | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    metadata: Json | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: `completed` of `total`, in `unit`."""
+
+    completed: float = 0
+    total: float | None = None
+    unit: str = ""
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A question put to the service.
+
+    `status`: queued → running → succeeded | failed, or cancelling → cancelled.
+    """
+
+    id: str
+    type: str
+    status: str
+    name: str | None = None
+    progress: Progress = Progress()
+    attempt: int | None = None
+    method: Json | None = None
+    trajectory_id: str | None = None
+    train_dataset_id: str | None = None
+    query_dataset_id: str | None = None
+    seed: int | None = None
+    metadata: Json | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    estimated_finish_at: datetime | None = None
+    error: Problem | None = None
+    result: Json | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """The part of a sample's score that one checkpoint's segment of training made."""
+
+    checkpoint_id: str
+    step: int | None
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """One training sample's row. Positive = harmful; `rank` 1 is the most harmful.
+
+    `contributions`, one a checkpoint, add up to `score`; given only when one sample is asked for.
+    """
+
+    sample_index: int
+    score: float
+    rank: int
+    percentile: float
+    sample_id: str | None = None
+    self_influence: float | None = None
+    label: int | float | None = None
+    predicted_label: int | float | None = None
+    loss: float | None = None
+    agrees: bool | None = None
+    contributions: tuple[Contribution, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A job's scores in figures; `quantiles` by probability, `histogram` {edges [B+1], counts [B]}."""
+
+    count: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    quantiles: dict[str, float]
+    histogram: Json
+    by_class: tuple[Json, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will take; `seconds` on `device` is known once a job like it has succeeded."""
+
+    forward_passes: int
+    memory_bytes: int | None = None
+    seconds: float | None = None
+    device: str | None = None
+    basis: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job: `job.queued`, `job.started`, `job.progress`, `job.succeeded`, …"""
+
+    type: str
+    id: str | int | None = None
+    created_at: datetime | None = None
+    data: Json | None = None
+
+
+def from_json(cls: type[T], body: Mapping[str, Any]) -> T:
+    """Builds the dataclass `cls`, and those nested in it, from the fields of `body` that it knows."""
+    hints = _hints(cls)
+    return cls(**{name: _convert(hints[name], body[name]) for name in hints if name in body})
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    if cls not in _KNOWN:  # resolving hints costs more than a row does
+        hints = get_type_hints(cls)
+        _KNOWN[cls] = {field.name: hints[field.name] for field in fields(cls)}
+    return _KNOWN[cls]
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if get_origin(hint) is tuple:
+        return tuple(_convert(get_args(hint)[0], item) for item in value)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return from_json(hint, value)
+    if hint is datetime:
+        return datetime.fromisoformat(value)
+    return value

@@ -1,0 +1,92 @@
+"""A training run kept in a folder: `trajectory.json` and a safetensors file a checkpoint. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from diffin.client import Diffin
+from diffin.errors import DiffinError
+from diffin.models import Json, Trajectory, from_json
+
+MANIFEST = "trajectory.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint on disk: its file, and the learning rate of each step since the one before."""
+
+    step: int
+    file: str
+    learning_rates: tuple[float, ...]
+
+    @property
+    def learning_rate(self) -> float | Sequence[float]:
+        """One number where all steps had the same."""
+        return self.learning_rates[0] if len(set(self.learning_rates)) == 1 else self.learning_rates
+
+
+@dataclass
+class Recording:
+    """The folder, read. `run` is the body of `POST /v1/trajectories`; `uploaded` says where it was sent."""
+
+    directory: Path
+    run: Json
+    checkpoints: list[Kept] = field(default_factory=list)
+    uploaded: Json | None = None
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Recording:
+        """Reads a folder that the recorder wrote.
+
+        Raises:
+            FileNotFoundError: it holds no `trajectory.json`.
+        """
+        directory = Path(directory)
+        manifest = directory / MANIFEST
+        if not manifest.is_file():
+            raise FileNotFoundError(f"{directory} holds no {MANIFEST}: give a folder written by Recorder")
+        body = json.loads(manifest.read_text())
+        kept = [from_json(Kept, item) for item in body["checkpoints"]]
+        return cls(directory, body["run"], kept, body.get("uploaded"))
+
+    def save(self) -> None:
+        """Writes the manifest in one go, so that a crash leaves the old one whole."""
+        body = {"run": self.run, "checkpoints": [asdict(kept) for kept in self.checkpoints]}
+        fresh = self.directory / f"{MANIFEST}.part"
+        fresh.write_text(json.dumps(body | {"uploaded": self.uploaded}, indent=1) + "\n")
+        fresh.replace(self.directory / MANIFEST)
+
+    def upload(self, client: Diffin, *, progress: Callable[[int, int], None] | None = None) -> Trajectory:
+        """Sends what the service lacks, and only that: safe to repeat, during training and after it.
+
+        `progress(sent, total)` counts checkpoints.
+
+        Raises:
+            DiffinError: the service refused, or could not be reached.
+        """
+        trajectory = self._there(client)
+        if trajectory is None:
+            trajectory = client.create_trajectory(**self.run)
+            self.uploaded = {"url": client.url, "trajectory_id": trajectory.id}
+            self.save()
+        sent = {checkpoint.step for checkpoint in trajectory.checkpoints}
+        for done, kept in enumerate(self.checkpoints, start=1):
+            if kept.step not in sent:
+                file = self.directory / kept.file
+                client.upload_checkpoint(trajectory, file, step=kept.step, learning_rate=kept.learning_rate)
+            if progress:
+                progress(done, len(self.checkpoints))
+        return client.trajectory(trajectory)
+
+    def _there(self, client: Diffin) -> Trajectory | None:
+        if self.uploaded is None or self.uploaded["url"] != client.url:
+            return None
+        try:
+            return client.trajectory(self.uploaded["trajectory_id"])
+        except DiffinError as error:
+            if error.status == 404:  # another project's, or a service whose data was thrown away
+                return None
+            raise
