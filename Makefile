@@ -1,0 +1,86 @@
+# Every target sets itself up: on a bare Debian 12, `make test` is all there is to type.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+# another index to take torch from: the default one's build brings CUDA, and gigabytes, with it
+TORCH_INDEX ?=
+
+##@ Use
+install: $(VENV)/.installed ## make .venv with everything pinned in requirements/
+
+demo: install ## the most harmful samples of scikit-learn's digits, found by the real service, in about two minutes
+	@$(BIN)/python examples/digits_demo.py $(ARGS)
+
+serve: install ## API and worker on http://127.0.0.1:8000 until Ctrl-C (settings: DIFFIN_…, see app/settings.py)
+	@exec $(BIN)/diffin serve
+
+##@ Develop
+test: install servers ## the tests but for the slow ones (ARGS="-k name" picks some)
+	@$(BIN)/pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: install servers ## the slow tests (a GPU's among them where there is one)
+	@$(BIN)/pytest -m "slow or gpu" $(ARGS)
+
+bench: install ## what the service costs over the engine alone (QUICK=1: on few samples)
+	@$(BIN)/python benchmarks/service_overhead.py $(if $(QUICK),--quick) $(ARGS)
+
+lint: install compose ## style, types, layers, migrations, Dockerfile and docker-compose.yml
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python tools/check_migrations.py
+	@$(BIN)/hadolint Dockerfile
+	@docker-compose --env-file .env.example --profile gpu config --quiet
+
+format: install ## put the code into the form that lint asks for
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+lock: install ## pin anew what pyproject.toml asks for (UPGRADE=1: to the newest versions)
+	@$(PIP) install uv
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra server --group demo --group torch-needs --group build \
+		--group dev --output-file requirements/lock.txt
+	@$(COMPILE) --constraint requirements/lock.txt --extra server --group torch-needs --group build \
+		--output-file requirements/server.txt
+
+clean: ## remove what these targets made, but not a service's data (.diffin)
+	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install demo serve test test-slow bench lint format lock clean help python servers compose
+
+# ---------------------------------------------------------------- what the targets stand on
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header
+
+# torch stays out of the hashed lock: its builds for CPU and CUDA share a version, not a hash. What it
+# needs is in the lock, so its own index is asked for nothing but torch.
+$(VENV)/.installed: requirements/lock.txt requirements/torch.txt pyproject.toml
+	@$(MAKE) python
+	@echo "installing into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes --requirement requirements/lock.txt
+	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements/torch.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+python:
+	@tools/need.sh python3 "command -v $(PYTHON)" python3-venv "$(PYTHON) -c 'import ensurepip, venv'"
+
+servers:
+	@tools/need.sh postgresql "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb" \
+		redis-server "command -v redis-server"
+
+compose:
+	@tools/need.sh docker-compose "command -v docker-compose"
