@@ -105,7 +105,9 @@ def test_giving_back_counts_no_failure(database: Database) -> None:
         assert session.get_one(Work, work_id).failures == 0
 
 
-def test_what_waits_is_released_when_all_of_the_stage_is_done(database: Database, rung: list[Message]) -> None:
+def test_what_waits_is_released_when_all_of_the_stage_is_done(
+    database: Database, rung: list[Message]
+) -> None:
     first = add(database, "block", "job_x")
     second = add(database, "block", "job_x")
     last = add(database, "reduce", "job_x", waits_for="block")

@@ -1,0 +1,50 @@
+"""Uploads over the limit are refused before they fill the disk."""
+
+from __future__ import annotations
+
+import http.client
+from pathlib import Path
+
+import pytest
+
+from tests import services, walk
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    with services.embedded(tmp_path_factory.mktemp("small"), MAX_UPLOAD_BYTES="100000") as service:
+        yield service
+
+
+def left_behind(service: services.Service) -> list[Path]:
+    return [path for path in (service.data_dir / "blobs").rglob("*") if path.is_file()]
+
+
+def test_an_upload_over_the_limit_is_refused(small: services.Service) -> None:
+    with small.client() as client:
+        body = walk.ok(walk.post_dataset(client, bytes(300_000)), 413)
+    assert body["code"] == "payload_too_large"
+    assert "100" in body["detail"]
+    assert left_behind(small) == []
+
+
+def test_an_upload_that_does_not_say_its_size_is_stopped_on_the_way(small: services.Service) -> None:
+    host = small.url.removeprefix("http://")
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="d.npz"\r\n\r\n'
+
+    def endless():  # type: ignore[no-untyped-def]
+        yield head
+        for _ in range(100_000):  # 6.5 GB, if nobody stops it
+            yield bytes(65_536)
+
+    connection = http.client.HTTPConnection(host, timeout=30)
+    headers = {"Authorization": f"Bearer {small.key}", "Content-Type": "multipart/form-data; boundary=b"}
+    try:
+        connection.request("POST", "/v1/datasets", body=endless(), headers=headers, encode_chunked=True)
+        status = connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):  # it hung up on us, as it should
+        status = 413
+    finally:
+        connection.close()
+    assert status == 413
+    assert left_behind(small) == []
