@@ -1,4 +1,4 @@
-"""The service in one command: migrate, then API and a separate worker process, until Ctrl-C or SIGTERM."""
+"""The service in one command: migrate, then API and separate workers, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -32,20 +32,23 @@ def api(settings: Settings | None = None) -> None:
 
 
 def serve(settings: Settings | None = None) -> None:
-    """Serves API and worker; both are stopped, and the unit of work in hand finished, before this returns."""
+    """Serves API and workers; all are stopped, and the work in hand finished, before this returns."""
     settings = settings or Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     subprocess.run([*COMMAND, "migrate"], check=True)
     key = settings.first_key
     signal.signal(signal.SIGTERM, _interrupt)
-    worker = SupervisedWorker()
+    workers = [SupervisedWorker() for _ in range(settings.workers)]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"diffin  http://{host}:{settings.port}  docs at /docs\nkey     {key}", flush=True)
     try:
         with suppress(KeyboardInterrupt):
             api(settings)
     finally:
-        worker.stop()
+        for worker in workers:
+            worker.ask_to_stop()
+        for worker in workers:
+            worker.wait()
 
 
 class SupervisedWorker:
@@ -57,10 +60,12 @@ class SupervisedWorker:
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Asks the worker to stop and waits until it has finished what it has in hand."""
+    def ask_to_stop(self) -> None:
         self._stopping.set()
         self._process.terminate()
+
+    def wait(self) -> None:
+        """Returns once the worker has finished what it had in hand."""
         self._thread.join()
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -40,10 +40,8 @@ class Settings(BaseSettings):
         "", description="file://… (default, in data_dir): uploads, canonical data, results."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the worker computes.")
-    threads: int = Field(
-        0, ge=0, description="Torch threads of a pool process; 0: the cores over the concurrency."
-    )
-    concurrency: int = Field(1, ge=1, description="Pool processes of a worker; keep 1 a GPU.")
+    threads: int = Field(0, ge=0, description="Torch threads of a worker; 0: the cores over DIFFIN_WORKERS.")
+    workers: int = Field(1, ge=1, description="Worker processes `diffin serve` starts; keep 1 a GPU.")
     memory_bytes: int = Field(
         GIB, ge=16 * MIB, description="Memory one chunk of samples may take in the worker."
     )

@@ -209,12 +209,11 @@ def api() -> None:
 
 @main.command()
 @click.option("--queues", default="cpu,gpu", show_default=True, help="What to take work from.")
-@click.option("--concurrency", type=click.IntRange(1), help="Pool processes; else DIFFIN_CONCURRENCY.")
-def worker(queues: str, concurrency: int | None) -> None:
-    """Run a worker; any number may run."""
+def worker(queues: str) -> None:
+    """Run a worker: one process, one unit of work at a time; any number may run."""
     with _extra("worker"):
         from worker.main import run
-    run([queue.strip() for queue in queues.split(",")], concurrency)
+    run([queue.strip() for queue in queues.split(",")])
 
 
 @main.command()

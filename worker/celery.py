@@ -17,10 +17,9 @@ celery.conf.update(
     task_default_queue="cpu",
     task_ignore_result=True,
     task_queues=[Queue("cpu"), Queue("gpu")],
-    worker_concurrency=_settings.concurrency,
+    worker_pool="solo",  # one process, no pool: what is killed holds no lock that others wait for
     worker_enable_remote_control=False,
     worker_hijack_root_logger=False,
     worker_prefetch_multiplier=1,
-    worker_proc_alive_timeout=120,  # a pool process loads torch before it says that it is there
     worker_send_task_events=False,
 )

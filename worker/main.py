@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.settings import Settings
 from worker.celery import celery
 
 
-def run(queues: Sequence[str] = ("cpu", "gpu"), concurrency: int | None = None) -> None:
-    """Serves `queues` until SIGTERM or SIGINT, which let the unit of work in hand finish first."""
-    options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--pool", "prefork"]
-    if concurrency:
-        options += ["--concurrency", str(concurrency)]
-    celery.worker_main(["worker", "--loglevel", "INFO", "--queues", ",".join(queues), *options])
+def run(queues: Sequence[str] = ("cpu", "gpu")) -> None:
+    """Serves `queues` until SIGTERM or SIGINT, which let the unit of work in hand finish first.
+
+    One process does one unit of work at a time; run as many as there are GPUs, or cores to spare.
+    """
+    options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    celery.worker_main(["worker", "--loglevel", Settings().log_level, "--queues", ",".join(queues), *options])

@@ -1,10 +1,10 @@
-"""What one process of the worker holds: its connections, made after the fork, and whether it should stop."""
+"""What a worker process holds: its connections, what it keeps at hand, and whether it should stop."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
+import threading
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -14,8 +14,7 @@ from app.store.blobs import BlobStore
 from app.store.db import Database, Message
 from worker.celery import celery
 
-# Made before the pool forks, so that parent and children share it: set once the worker is asked to stop.
-stopping = multiprocessing.Event()
+stopping = threading.Event()  # set once the worker is asked to stop: no further unit is taken
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Process:
 
 @cache
 def process() -> Process:
-    """This process's connections; a forked child clears the cache and makes its own."""
+    """The one of this process."""
     settings = Settings()
     return Process(
         settings=settings,
@@ -39,13 +38,6 @@ def process() -> Process:
         blobs=BlobStore(settings.blob_dir),
         owner=f"{socket.gethostname()}:{os.getpid()}",
     )
-
-
-def after_fork() -> None:
-    """Drops what the parent had open, without closing it for the parent."""
-    if process.cache_info().currsize:
-        process().database.engine.dispose(close=False)
-    process.cache_clear()
 
 
 def ring(messages: list[Message]) -> None:

@@ -1,4 +1,4 @@
-"""Thin tasks, and what a worker does around them: prepare pool processes, sweep, beat, stop."""
+"""Thin tasks, and what a worker does around them: prepare, sweep, beat, stop."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import os
 import signal
 import threading
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+import torch
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.settings import Settings
 from app.store import sweeper, workers
 from worker.celery import celery
-from worker.process import after_fork, process, stopping
+from worker.job import pick_device
+from worker.process import process, stopping
+from worker.run import serve
 
 VERSION = metadata.version("diffin")
 log = logging.getLogger(__name__)
@@ -26,26 +28,19 @@ _halt = threading.Event()
 @celery.task(name="diffin.validate")
 def validate(work_id: str, attempt: int) -> None:
     """Opens an uploaded file and accepts or refuses it."""
-    from worker.run import serve
-
     serve(work_id, attempt)
 
 
 @celery.task(name="diffin.score")
 def score(work_id: str, attempt: int) -> None:
     """Does one unit of an influence job, and the job's next ones while it has their data at hand."""
-    from worker.run import serve
-
     serve(work_id, attempt)
 
 
 @signals.worker_process_init.connect
-def _prepare_pool_process(**_: Any) -> None:
-    after_fork()
-    import torch  # only ever in pool processes: CUDA must not be touched before the fork
-
+def _prepare(**_: Any) -> None:
     settings = Settings()
-    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.concurrency))
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.workers))
 
 
 @signals.worker_ready.connect
@@ -90,7 +85,4 @@ def _sweep_until_halted(queues: list[str]) -> None:
 
 
 def _device(settings: Settings) -> str:
-    """The device as far as it can be told without touching CUDA."""
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+    return str(pick_device(settings.device))

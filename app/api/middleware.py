@@ -63,12 +63,10 @@ class BodyLimit:
         await self.app(scope, receive_limited, send)
 
 
-def refuse_if_over(most: int, size: int) -> None:
-    """Raises 413 `payload_too_large` when a body of `size` bytes is too much."""
+def refuse_if_over(most: int, size: int, what: str = "body") -> None:
+    """Raises 413 `payload_too_large` when `size` bytes are more than `most`."""
     if size > most:
-        detail = (
-            f"The body is larger than the {most:,} bytes allowed here; large files go to the upload routes."
-        )
+        detail = f"The {what} is larger than {most:,} bytes; /v1/capabilities lists the limits."
         raise ApiProblem(413, "payload_too_large", detail, headers={"Connection": "close"})
 
 

@@ -192,7 +192,7 @@ class _Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._part.name == "file":
             self._size += end - start
-            refuse_if_over(self._most, self._size)
+            refuse_if_over(self._most, self._size, "file")
             self.pending += data[start:end]
             return
         self._text_bytes += end - start

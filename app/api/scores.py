@@ -63,7 +63,7 @@ class Contribution(BaseModel):
     checkpoint_id: str
     step: int | None
     contribution: float
-    loss: float
+    loss: float | None
 
 
 class ScoreDetail(ScoreOut):

@@ -48,7 +48,7 @@ class DiffIn(Options):
         0.25, gt=0, le=1, description="Share of the last steps taken exactly (resolution `tail`)."
     )
     checkpoint_position: Literal["end", "middle"] = Field(
-        "end",
+        "middle",
         description="Where in its segment a checkpoint stands: `end`, for the steps since the one before; "
         "`middle`, for the steps nearer to it than to its neighbours.",
     )
@@ -56,7 +56,7 @@ class DiffIn(Options):
         "hessian", description="C_k of a segment: the Hessian, or the generalized Gauss-Newton matrix."
     )
     hessian_samples: int | None = Field(
-        256,
+        1000,
         ge=1,
         le=10_000_000,
         description="Training samples C_k is averaged over, drawn by the seed; null: all.",

@@ -17,6 +17,7 @@ import uuid_utils
 from sqlalchemy import CursorResult, Update, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from app.store import workers
 from app.store.db import Message, epoch, ring_after_commit, utcnow
 from app.store.tables import Work
 
@@ -28,7 +29,6 @@ TASKS = {
     "reduce": "diffin.score",
 }
 QUEUES = {"validate": "cpu", "plan": "gpu", "sweep": "gpu", "block": "gpu", "reduce": "gpu"}
-WAKE = 32
 UNFINISHED = ("waiting", "queued", "running")
 
 
@@ -129,8 +129,9 @@ def release(session: Session, subject: str, stage: str) -> None:
     if session.execute(left.limit(1)).first():
         return
     waiting = [Work.subject == subject, Work.waits_for == stage, Work.status == "waiting"]
-    # A few rings wake every worker; each then takes the subject's next unit by itself (next_of).
-    rows = session.scalars(select(Work).where(*waiting).order_by(Work.id).limit(WAKE)).all()
+    # One ring a worker is enough: each then takes the subject's next unit by itself (next_of).
+    wake = max(1, len(workers.alive(session, within=60)))
+    rows = session.scalars(select(Work).where(*waiting).order_by(Work.id).limit(wake)).all()
     session.execute(update(Work).where(*waiting).values(status="queued", rung_at=epoch()))
     _ring(session, rows)
 

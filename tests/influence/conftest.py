@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import pytest
@@ -14,11 +16,8 @@ from worker.influence.score import Result, score
 from worker.influence.task import Loss, Task
 from worker.influence.trajectory import Arrays, Checkpoint, Schedule
 
-RATES = (
-    (0.9, 0.1, 0.4),
-    (0.3, 0.8, 0.2, 0.6, 0.5),
-    (0.7, 0.05),
-)  # they differ, and so do the segments' lengths
+# rates differ within a segment, segments in length, and the largest are past what the curvature can bear
+RATES = ((4.9, 0.1, 0.4), (0.3, 3.8, 0.2, 0.6, 0.5), (5.7, 0.05))
 STEPS = (3, 8, 10)
 
 
@@ -32,16 +31,22 @@ class Run:
     train: Arrays
     query: Arrays
 
-    def dense(self, data: Arrays) -> list[Dense]:
+    @cached_property
+    def dense(self) -> list[Dense]:
+        """The reference of each checkpoint on the training set."""
+        return self._dense(self.train)
+
+    @cached_property
+    def query_gradients(self) -> list[torch.Tensor]:
+        return [state.gradients.mean(0) for state in self._dense(self.query)]
+
+    def _dense(self, data: Arrays) -> list[Dense]:
         return [
             Dense(self.task.network, self.task.loss, c.params, c.buffers, data.inputs, data.targets)
             for c in self.checkpoints
         ]
 
-    def query_gradients(self) -> list[torch.Tensor]:
-        return [state.gradients().mean(0) for state in self.dense(self.query)]
-
-    def score(self, method: str, *, seed: int = 0, chunk: int | None = 5, **options: Any) -> Result:
+    def score(self, method: str, *, seed: int = 0, chunk: int | None = 7, **options: Any) -> Result:
         return score(
             method,
             self.task,
@@ -77,6 +82,7 @@ class Run:
         )
 
 
+@cache
 def make_run(loss: Loss) -> Run:
     torch.manual_seed(7)
     outputs = 3 if loss == "cross_entropy" else 1 if loss == "bce_with_logits" else 2
@@ -105,6 +111,15 @@ def make_run(loss: Loss) -> Run:
 
     schedule = Schedule(steps=STEPS, learning_rates=RATES, total_steps=None, train_size=20)
     return Run(Task(network, loss), checkpoints, schedule, draw(13), draw(7))
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """On tensors this small, threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=["cross_entropy", "bce_with_logits", "mse"])

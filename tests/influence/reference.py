@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -49,16 +50,20 @@ class Dense:
     def one(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return loss_of_one(self.loss, self.output(theta, x), y)
 
+    @cached_property
     def losses(self) -> Tensor:
         return torch.stack([self.one(self.theta, x, y) for x, y in zip(self.x, self.y, strict=True)])
 
+    @cached_property
     def gradients(self) -> Tensor:  # [N, P]
         return torch.stack([grad(self.one)(self.theta, x, y) for x, y in zip(self.x, self.y, strict=True)])
 
+    @cached_property
     def hessians(self) -> Tensor:  # [N, P, P]
         found: Tensor = vmap(hessian(self.one), (None, 0, 0))(self.theta, self.x, self.y)
         return found
 
+    @cached_property
     def gauss_newton(self) -> Tensor:  # [P, P]
         total = torch.zeros(len(self.theta), len(self.theta), dtype=self.theta.dtype)
         for x, y in zip(self.x, self.y, strict=True):
@@ -75,7 +80,7 @@ def diff_in(
     train_size: int,
     *,
     clamp: bool,
-    curvature: Callable[[Dense], Tensor] = lambda state: state.hessians().mean(0),
+    curvature: Callable[[Dense], Tensor] = lambda state: state.hessians.mean(0),
     ridge: float = 0.0,
     decay: float = 0.0,
 ) -> Tensor:
@@ -86,7 +91,7 @@ def diff_in(
     w = query_gradient
     rows: list[Tensor] = []
     for state, etas in zip(reversed(train), reversed(rates), strict=True):
-        matrix, gradients = curvature(state), state.gradients()
+        matrix, gradients = curvature(state), state.gradients
         matrix = matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype)
         row = torch.zeros(len(state.x), dtype=torch.float64)
         for eta in reversed(etas):
@@ -113,7 +118,7 @@ def eq9(
     """Contributions [m, N] by the naive loop over samples and batch members; no query gradients: V = {z}."""
     rows: list[Tensor] = []
     for k, state in enumerate(train):
-        gradients, hessians, batch = state.gradients(), state.hessians(), batches[k]
+        gradients, hessians, batch = state.gradients, state.hessians, batches[k]
         a = -steps[k] * rates[k] ** 2 / (train_size * len(train))
         row = []
         for z in range(len(state.x)):

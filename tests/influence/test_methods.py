@@ -9,7 +9,6 @@ import torch
 
 from tests.influence import reference
 from tests.influence.conftest import RATES, STEPS, Run, close
-from tests.influence.reference import Dense
 from worker.influence.methods import METHODS
 from worker.influence.score import Result
 from worker.influence.trajectory import draw_rows
@@ -23,7 +22,7 @@ def diff_in(run: Run, **options: Any) -> Result:
 
 def dense_diff_in(run: Run, **how: Any) -> torch.Tensor:
     given: dict[str, Any] = {"rates": RATES, "clamp": True, "train_size": 20} | how
-    return reference.diff_in(run.dense(run.train), run.query_gradients()[-1], **given)
+    return reference.diff_in(run.dense, run.query_gradients[-1], **given)
 
 
 @pytest.mark.parametrize("clamp", [True, False])
@@ -34,7 +33,7 @@ def test_diff_in_is_the_recursion_stepped_one_sample_at_a_time(run: Run, clamp: 
 
 
 def test_the_clamp_bites_at_both_ends_in_these_tests(run: Run) -> None:
-    values = [torch.linalg.eigvalsh(state.hessians().mean(0)) for state in run.dense(run.train)]
+    values = [torch.linalg.eigvalsh(state.hessians.mean(0)) for state in run.dense]
     assert any((1 - max(rates) * v < 0).any() for v, rates in zip(values, RATES, strict=True))
     assert any((v < -1e-3).any() for v in values)
 
@@ -48,13 +47,13 @@ def test_diff_in_with_checkpoints_in_the_middle_of_their_segments(run: Run) -> N
 
 def test_diff_in_with_gauss_newton_curvature(run: Run) -> None:
     result = diff_in(run, curvature="ggn")
-    assert close(result.contributions, dense_diff_in(run, curvature=Dense.gauss_newton))
+    assert close(result.contributions, dense_diff_in(run, curvature=lambda state: state.gauss_newton))
 
 
 def test_diff_in_with_the_curvature_of_some_samples_only(run: Run) -> None:
     rows = draw_rows(13, 6, seed=3)
     result = diff_in(run, hessian_samples=6, seed=3)
-    dense = dense_diff_in(run, curvature=lambda state: state.hessians()[rows].mean(0))
+    dense = dense_diff_in(run, curvature=lambda state: state.hessians[rows].mean(0))
     assert len(set(rows)) == 6
     assert close(result.contributions, dense)
 
@@ -78,8 +77,8 @@ def test_momentum_lengthens_the_steps(run: Run) -> None:
 
 def test_diff_in_tells_its_largest_eigenvalue(run: Run) -> None:
     notes = diff_in(run).notes
-    for note, state, rates in zip(notes, run.dense(run.train), RATES, strict=True):
-        largest = float(torch.linalg.eigvalsh(state.hessians().mean(0))[-1])
+    for note, state, rates in zip(notes, run.dense, RATES, strict=True):
+        largest = float(torch.linalg.eigvalsh(state.hessians.mean(0))[-1])
         assert note["lambda_max"] == pytest.approx(largest, rel=1e-9)
         assert note["eta_lambda_max"] == pytest.approx(largest * max(rates), rel=1e-9)
 
@@ -98,14 +97,14 @@ LAST_RATES = [rates[-1] for rates in RATES]
 def test_eq9_is_the_naive_loop_over_the_whole_set(run: Run) -> None:
     result = run.score("diff_in_eq9", batch="full")
     batches = [range(13)] * 3
-    dense = reference.eq9(run.dense(run.train), run.query_gradients(), STEPS, LAST_RATES, 20, batches)
+    dense = reference.eq9(run.dense, run.query_gradients, STEPS, LAST_RATES, 20, batches)
     assert close(result.contributions, dense)
     assert result.self_influence is None
 
 
 def test_eq9_self_influence_is_the_naive_loop(run: Run) -> None:
     result = run.score("diff_in_eq9", batch="full", target="self")
-    dense = reference.eq9(run.dense(run.train), None, STEPS, LAST_RATES, 20, [range(13)] * 3)
+    dense = reference.eq9(run.dense, None, STEPS, LAST_RATES, 20, [range(13)] * 3)
     assert close(result.contributions, dense)
     assert result.self_influence is not None
     assert torch.equal(result.self_influence, result.scores)
@@ -118,8 +117,8 @@ def test_eq9_averages_its_random_batches(run: Run, target: str) -> None:
     batches = [
         [row for i in range(3) for row in draw_rows(13, 4, seed=5, stream=3 * k + i + 1)] for k in range(3)
     ]
-    gradients = None if target == "self" else run.query_gradients()
-    dense = reference.eq9(run.dense(run.train), gradients, STEPS, LAST_RATES, 20, batches)
+    gradients = None if target == "self" else run.query_gradients
+    dense = reference.eq9(run.dense, gradients, STEPS, LAST_RATES, 20, batches)
     assert close(result.contributions, dense)
     assert not close(run.score("diff_in_eq9", seed=6, **options).scores, dense.sum(0), 1e-2)
 
@@ -132,14 +131,14 @@ def test_eq9_self_influence_by_finite_differences_comes_close(run: Run) -> None:
 
 def test_tracin_is_the_product_of_gradients(run: Run) -> None:
     rows = [
-        -sum(rates) / 20 * state.gradients() @ v
-        for rates, state, v in zip(RATES, run.dense(run.train), run.query_gradients(), strict=True)
+        -sum(rates) / 20 * state.gradients @ v
+        for rates, state, v in zip(RATES, run.dense, run.query_gradients, strict=True)
     ]
     assert close(run.score("tracin").contributions, torch.stack(rows))
 
 
 def test_loss_is_the_mean_over_checkpoints_or_the_last(run: Run) -> None:
-    losses = torch.stack([state.losses() for state in run.dense(run.train)])
+    losses = torch.stack([state.losses for state in run.dense])
     assert close(run.score("loss").scores, losses.mean(0))
     assert close(run.score("loss", which="last").scores, losses[-1])
 
@@ -147,8 +146,8 @@ def test_loss_is_the_mean_over_checkpoints_or_the_last(run: Run) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_and_predictions_come_with_every_method(run: Run, method: str) -> None:
     result = run.score(method)
-    states = run.dense(run.train)
-    assert close(result.losses, torch.stack([state.losses() for state in states]))
+    states = run.dense
+    assert close(result.losses, torch.stack([state.losses for state in states]))
     outputs = torch.stack([states[-1].output(states[-1].theta, x) for x in run.train.inputs])
     expected = {
         "cross_entropy": outputs.argmax(1),
@@ -195,3 +194,8 @@ class TestEveryMethod:
 def test_an_unknown_option_is_refused_by_name(one_run: Run, method: str) -> None:
     with pytest.raises(ValueError, match="colour"):
         one_run.score(method, colour=1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_runs_batch_size_may_come_with_every_methods_options(one_run: Run, method: str) -> None:
+    assert torch.isfinite(one_run.score(method, batch_size=4).scores).all()

@@ -39,9 +39,9 @@ class DiffInOptions:
 
     resolution: Literal["segments"] = "segments"
     tail: float = 0.25
-    checkpoint_position: Position = "end"
+    checkpoint_position: Position = "middle"
     curvature: Literal["hessian", "ggn"] = "hessian"
-    hessian_samples: int | None = 256
+    hessian_samples: int | None = 1000
     lanczos_steps: int = 10
     clamp: bool = True
     hvp: Differentiation = "exact"

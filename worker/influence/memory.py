@@ -107,7 +107,7 @@ def over_chunks(
     """function(inputs, targets) of each chunk of `rows` (None: all), in order, by `halving`."""
 
     def of(part: Sequence[int] | range) -> T:
-        inputs, targets = next(data.chunks(len(part), part))
+        [(inputs, targets)] = data.chunks(len(part), part)
         return function(inputs, targets)
 
     return halving(of, range(len(data)) if rows is None else rows, size)

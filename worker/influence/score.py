@@ -70,7 +70,7 @@ def score(
         raise ValueError("Scoring takes at least one checkpoint and one sample")
     method, given = METHODS[method_name], dict(options or {})
     if chunk is None:
-        inputs, targets = next(train.chunks(1, range(1)))
+        [(inputs, targets)] = train.chunks(1, range(1))
         chunk = chunk_size(task, checkpoints[-1], inputs, targets, budget_bytes=CHUNK_BYTES)
     carry: Tensors | None = None
     by_checkpoint: list[Chunk] = []
@@ -127,7 +127,7 @@ def score_rows(
     """
 
     def of(part: Sequence[int] | range) -> Chunk:
-        inputs, targets = next(train.chunks(len(part), part))
+        [(inputs, targets)] = train.chunks(len(part), part)
         try:
             found = method.score_chunk(
                 task, checkpoint, k, schedule, vectors, inputs, targets, options=options

@@ -13,10 +13,6 @@ from torch.func import functional_call
 from torch.nn import functional as nnf
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from worker.influence.errors import NonFiniteError
-
-__all__ = ["Loss", "NonFiniteError", "Task", "Tensors", "forward_mode_safe"]
-
 Tensors = dict[str, torch.Tensor]
 Loss = Literal["cross_entropy", "bce_with_logits", "mse"]
 

@@ -1,0 +1,122 @@
+"""`diffin` in the shell: the answers it prints, and errors in words with exit status 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from diffin.cli import main
+from diffin.models import Dataset, Job, Trajectory
+from tests.client.conftest import Arrays
+from tests.servers import free_port
+from tests.services import Service
+
+
+@pytest.fixture
+def diffin(embedded_service: Service, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner(env={"DIFFIN_URL": embedded_service.url, "DIFFIN_API_KEY": embedded_service.key})
+
+
+def printed(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_submit_sends_files_and_prints_the_most_harmful(
+    diffin: CliRunner, recording: Path, arrays: Arrays, tmp_path: Path
+) -> None:
+    train, query = tmp_path / "train.npz", tmp_path / "query.npz"
+    np.savez(train, inputs=arrays.inputs, targets=arrays.targets)
+    np.savez(query, inputs=arrays.query_inputs, targets=arrays.query_targets)
+    given = ["--train", str(train), "--query", str(query), "--trajectory", str(recording)]
+    out = printed(diffin.invoke(main, ["submit", *given, "-o", "lanczos_steps=5", "--wait"]))
+    job, heading, *rows = out.splitlines()
+    assert job.startswith("job_") and heading.split()[:3] == ["rank", "sample", "score"]
+    assert [row.split()[0] for row in rows] == [str(rank) for rank in range(1, 21)]
+    assert {int(row.split()[1]) for row in rows[:10]} & set(range(10))
+
+
+def test_submit_takes_what_was_uploaded_before_by_its_id(
+    diffin: CliRunner, trajectory: Trajectory, training: Dataset
+) -> None:
+    given = ["--train", training.id, "--trajectory", trajectory.id, "--method", "loss", "-o", "which=last"]
+    job = printed(diffin.invoke(main, ["submit", *given])).strip()
+    assert diffin.invoke(main, ["wait", job]).exit_code == 0
+    assert "succeeded" in printed(diffin.invoke(main, ["status", job]))
+
+
+def test_an_estimate_asks_nothing(
+    diffin: CliRunner, trajectory: Trajectory, training: Dataset, query: Dataset
+) -> None:
+    before = printed(diffin.invoke(main, ["jobs"]))
+    given = ["--train", training.id, "--query", query.id, "--trajectory", trajectory.id, "--estimate"]
+    assert json.loads(printed(diffin.invoke(main, ["submit", *given])))["forward_passes"] > 0
+    assert printed(diffin.invoke(main, ["jobs"])) == before
+
+
+def test_top_prints_rows_as_json_for_other_programs(diffin: CliRunner, job: Job) -> None:
+    lines = printed(diffin.invoke(main, ["top", job.id, "-n", "3", "--order", "helpful", "--json"]))
+    scores = [json.loads(line)["score"] for line in lines.splitlines()]
+    assert len(scores) == 3 and scores == sorted(scores)
+
+
+def test_jobs_and_data_sets_are_listed(diffin: CliRunner, job: Job, training: Dataset) -> None:
+    assert job.id in printed(diffin.invoke(main, ["jobs", "-n", "1000"]))
+    assert training.id in printed(diffin.invoke(main, ["datasets", "-n", "1000"]))
+
+
+def test_cancelling_what_has_ended_is_refused_in_words(diffin: CliRunner, job: Job) -> None:
+    result = diffin.invoke(main, ["cancel", job.id])
+    assert result.exit_code == 1 and result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.output
+
+
+def test_a_refused_option_is_named(
+    diffin: CliRunner, trajectory: Trajectory, training: Dataset, query: Dataset
+) -> None:
+    given = ["--train", training.id, "--query", query.id, "--trajectory", trajectory.id, "-o", "colour=1"]
+    result = diffin.invoke(main, ["submit", *given])
+    assert result.exit_code == 1 and "colour" in result.stderr
+
+
+def test_a_service_that_is_not_there_is_said_in_words() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = CliRunner().invoke(main, ["--url", url, "--key", "key", "jobs"])
+    assert result.exit_code == 1 and "is the service running there?" in result.stderr
+
+
+def test_a_folder_without_a_recording_is_said_in_words(diffin: CliRunner, tmp_path: Path) -> None:
+    result = diffin.invoke(main, ["submit", "--train", "ds_1", "--trajectory", str(tmp_path)])
+    assert result.exit_code == 1 and "trajectory.json" in result.stderr
+
+
+def test_network_prints_the_tensors_expected() -> None:
+    config = json.dumps({"in_features": 64, "hidden": [32], "num_classes": 10})
+    assert printed(CliRunner().invoke(main, ["network", "mlp", "--config", config])).splitlines() == [
+        "layers.0.weight  float32 [32, 64]",
+        "layers.0.bias  float32 [32]",
+        "layers.1.weight  float32 [10, 32]",
+        "layers.1.bias  float32 [10]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["no-such"], "there are linear, mlp, cnn"),
+        (["mlp", "--config", '{"in_features": 64}'], "num_classes"),
+        (["mlp", "--config", "{"], "--config"),
+    ],
+)
+def test_network_says_what_is_wrong_with_a_config(given: list[str], words: str) -> None:
+    result = CliRunner().invoke(main, ["network", *given])
+    assert result.exit_code != 0 and words in result.stderr
+
+
+def test_the_version_is_told() -> None:
+    assert printed(CliRunner().invoke(main, ["--version"])).startswith("diffin, version 0.")
