@@ -127,7 +127,7 @@ def embedded(folder: Path, **settings: str) -> Iterator[Service]:
 
 @contextmanager
 def production(
-    folder: Path, database_url: str, broker_url: str, workers: int = 2, **settings: str
+    folder: Path, database_url: str, broker_url: str, *, workers: int = 2, **settings: str
 ) -> Iterator[Service]:
     """`diffin migrate`, `diffin api` and so many `diffin worker`: the shape of docker-compose.yml."""
     urls = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, "SECRET_KEY": "secret-of-the-tests"}

@@ -139,19 +139,14 @@ def finished(client: httpx.Client, job_id: str, seconds: float = 180) -> dict[st
 
 def scores(client: httpx.Client, job_id: str, order: str = "index") -> list[dict[str, Any]]:
     """All rows of a job, page by page."""
-    rows, cursor = [], None
+    rows: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"order": order, "limit": 1000}
     while True:
-        page = ok(
-            client.get(
-                f"/v1/jobs/{job_id}/scores",
-                params={"order": order, "limit": 1000} | ({"cursor": cursor} if cursor else {}),
-            ),
-            200,
-        )
+        page = ok(client.get(f"/v1/jobs/{job_id}/scores", params=params), 200)
         rows += page["data"]
-        cursor = page["next_cursor"]
-        if cursor is None:
+        if page["next_cursor"] is None:
             return rows
+        params["cursor"] = page["next_cursor"]
 
 
 def events(client: httpx.Client, job_id: str) -> list[str]:
@@ -160,7 +155,8 @@ def events(client: httpx.Client, job_id: str) -> list[str]:
 
 def sse(client: httpx.Client, path: str, **headers: str) -> list[dict[str, Any]]:
     """The event stream to its end, as {id, event, data}."""
-    found, current = [], {}
+    found: list[dict[str, Any]] = []
+    current: dict[str, Any] = {}
     with client.stream("GET", path, headers={"Accept": "text/event-stream"} | headers) as response:
         for line in response.iter_lines():
             if not line and current:

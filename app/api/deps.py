@@ -32,24 +32,32 @@ class Principal(NamedTuple):
     key_id: str
 
 
-def get_settings(request: Request) -> Settings:
+# Async, so that looking up an attribute costs no trip to a thread.
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def get_database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def get_blobs(request: Request) -> BlobStore:
+async def _blobs(request: Request) -> BlobStore:
     blobs: BlobStore = request.app.state.blobs
     return blobs
 
 
-def authenticated(
+Config = Annotated[Settings, Depends(_settings)]
+Db = Annotated[Database, Depends(_database)]
+Blobs = Annotated[BlobStore, Depends(_blobs)]
+
+
+def _authenticated(
     request: Request,
     background: BackgroundTasks,
+    settings: Config,
+    database: Db,
     sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Principal:
     """Who asks. Reading wants the scope `read`, anything else `write`; `admin` may do both.
@@ -57,7 +65,6 @@ def authenticated(
     Raises:
         ApiProblem: 401 without a live key, 403 with one of too little scope.
     """
-    settings, database = get_settings(request), get_database(request)
     if sent is None:
         raise _unauthorized("Send an API key: Authorization: Bearer <key>.")
     text = sent.credentials.encode("latin-1").decode(errors="replace")  # headers arrive as latin-1
@@ -87,7 +94,4 @@ def _touch(database: Database, key_id: str) -> None:
         log.warning("last_used_at of %s not written: %s", key_id, problem)
 
 
-Config = Annotated[Settings, Depends(get_settings)]
-Db = Annotated[Database, Depends(get_database)]
-Blobs = Annotated[BlobStore, Depends(get_blobs)]
-Caller = Annotated[Principal, Depends(authenticated)]
+Caller = Annotated[Principal, Depends(_authenticated)]

@@ -15,7 +15,7 @@ from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.api.deps import Caller, Principal, get_database, get_settings
+from app.api.deps import Caller, Config, Db, Principal
 from app.api.problems import ApiProblem
 from app.store import idempotency
 from app.store.db import Database
@@ -109,6 +109,8 @@ def _digest(*parts: str) -> str:
 async def _once(
     request: Request,
     principal: Caller,
+    settings: Config,
+    database: Db,
     key: Annotated[
         str | None,
         Header(
@@ -121,11 +123,11 @@ async def _once(
     ] = None,
 ) -> Once:
     return Once(
-        get_database(request),
+        database,
         principal,
         key,
         await _fingerprint(request) if key else "",
-        get_settings(request).idempotency_hours * 3600,
+        settings.idempotency_hours * 3600,
     )
 
 

@@ -13,10 +13,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
-from app.api.deps import get_settings
+from app.api.deps import Config
 from app.api.problems import ApiProblem
 
 MOST = 1000
@@ -86,12 +86,12 @@ def _sign(secret: bytes, position: bytes, binding: Sequence[Any]) -> bytes:
     return hmac.new(secret, message, hashlib.sha256).digest()[:SIGNATURE]
 
 
-def _paging(
-    request: Request,
+async def _paging(
+    settings: Config,
     limit: Annotated[int, Query(ge=1, description=f"Rows a page; lowered to {MOST} when larger.")] = 100,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> Paging:
-    return Paging(min(limit, MOST), cursor, get_settings(request).secret)
+    return Paging(min(limit, MOST), cursor, settings.secret)
 
 
 PageOf = Annotated[Paging, Depends(_paging)]

@@ -149,14 +149,13 @@ PROBLEMS = responses(400, 401, 403, 422)
 
 def install(app: FastAPI) -> None:
     """Makes every error of the application a problem."""
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(ClientDisconnect, _disconnected)
-    app.add_exception_handler(Exception, _crash)
+    app.exception_handler(HTTPException)(_http)
+    app.exception_handler(RequestValidationError)(_validation)
+    app.exception_handler(ClientDisconnect)(_disconnected)
+    app.exception_handler(Exception)(_crash)
 
 
-def _http(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)  # noqa: S101  (registered for it)
+def _http(request: Request, exc: HTTPException) -> Response:
     if isinstance(exc, ApiProblem):
         return _answer(request, exc)
     code = CODES.get(exc.status_code, "error")
@@ -167,21 +166,19 @@ def _http(request: Request, exc: Exception) -> Response:
     return _answer(request, ApiProblem(exc.status_code, code, detail, headers=exc.headers))
 
 
-def _disconnected(request: Request, exc: Exception) -> Response:
-    return _answer(
-        request, ApiProblem(400, "client_disconnected", "The client went away during the request.")
-    )
+def _validation(request: Request, exc: RequestValidationError) -> Response:
+    return _answer(request, invalid(exc.errors(), exc.body))
+
+
+def _disconnected(request: Request, _exc: ClientDisconnect) -> Response:
+    detail = "The client went away during the request."
+    return _answer(request, ApiProblem(400, "client_disconnected", detail))
 
 
 def _crash(request: Request, exc: Exception) -> Response:
     log.error("request %s failed: %s", request_id(request), type(exc).__name__)
     detail = "The service failed at this; its log holds the trace under this request_id."
     return _answer(request, ApiProblem(500, "internal_error", detail))
-
-
-def _validation(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, RequestValidationError)  # noqa: S101  (registered for it)
-    return _answer(request, invalid(exc.errors(), exc.body))
 
 
 def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> ApiProblem:

@@ -89,7 +89,7 @@ def test_one_of_two_workers_is_killed_and_the_other_takes_over(
 ) -> None:
     with (
         postgres.fresh(postgres_template) as url,
-        services.production(tmp_path, url, redis_url, **SLOWLY) as service,
+        services.production(tmp_path, url, redis_url, workers=2, **SLOWLY) as service,
         service.client() as client,
     ):
         question = ask(client)

@@ -171,9 +171,17 @@ def test_two_checkpoints_at_one_step_are_refused(client: httpx.Client) -> None:
     problem(walk.post_checkpoint(client, run, changed(), step=5), 409, "step_taken")
 
 
-@pytest.mark.parametrize("rates", [{"learning_rate": -0.1}, {"learning_rate": "nan"}, {"learning_rate": "inf"},
-                                   {"learning_rates": "[0.1, -1]"}, {"learning_rates": "[0.1, NaN]"},
-                                   {"learning_rates": "{}"}])  # fmt: skip
+RATES = [
+    {"learning_rate": "-0.1"},
+    {"learning_rate": "nan"},
+    {"learning_rate": "inf"},
+    {"learning_rates": "[0.1, -1]"},
+    {"learning_rates": "[0.1, NaN]"},
+    {"learning_rates": "{}"},
+]
+
+
+@pytest.mark.parametrize("rates", RATES)
 def test_a_learning_rate_must_be_a_number_from_zero(client: httpx.Client, rates: dict[str, str]) -> None:
     response = walk.post_checkpoint(client, walk.trajectory(client), changed(), **rates)
     assert walk.ok(response, 422)["errors"][0]["pointer"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests import services, walk
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Service]:
     with services.embedded(tmp_path_factory.mktemp("small"), MAX_UPLOAD_BYTES="100000") as service:
         yield service
 
@@ -32,7 +33,7 @@ def test_an_upload_that_does_not_say_its_size_is_stopped_on_the_way(small: servi
     host = small.url.removeprefix("http://")
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="d.npz"\r\n\r\n'
 
-    def endless():  # type: ignore[no-untyped-def]
+    def endless() -> Iterator[bytes]:
         yield head
         for _ in range(100_000):  # 6.5 GB, if nobody stops it
             yield bytes(65_536)

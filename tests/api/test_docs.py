@@ -1,0 +1,94 @@
+"""The OpenAPI document and its page."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from tests.api.front_end import Service
+
+DOCUMENT = "/v1/openapi.json"
+OPERATIONS = ("get", "post", "patch", "put", "delete")
+
+
+@pytest.fixture(scope="module")
+def document(settings: Settings) -> dict[str, Any]:
+    return create_app(settings).openapi()
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in OPERATIONS
+    ]
+
+
+def test_the_document_is_served_without_a_key(service: Service, document: dict[str, Any]) -> None:
+    assert httpx.get(f"{service.url}{DOCUMENT}").json() == document
+
+
+def test_the_page_needs_nothing_from_anywhere_else(service: Service) -> None:
+    page = httpx.get(f"{service.url}/docs")
+    assert page.status_code == 200
+    assert re.findall(r"https?://", page.text) == []
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assets = re.findall(r"/docs/static/[\w.-]+", page.text)
+    assert {asset.rpartition(".")[2] for asset in assets} == {"js", "css", "png"}
+    for asset in assets:
+        assert httpx.get(f"{service.url}{asset}").status_code == 200
+
+
+def test_the_root_leads_to_the_page(service: Service) -> None:
+    assert httpx.get(service.url, follow_redirects=True).url.path == "/docs"
+
+
+def test_every_operation_is_summed_up_and_tells_its_problems(document: dict[str, Any]) -> None:
+    found = operations(document)
+    assert len(found) > 25
+    for name, operation in found:
+        assert operation["summary"], name
+        if "/v1/" in name:
+            assert {"401", "403", "422"} <= operation["responses"].keys(), name
+            assert operation["security"], name
+
+
+def test_every_problem_is_described_as_one(document: dict[str, Any]) -> None:
+    assert "Problem" in document["components"]["schemas"]
+    for name, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    names = set(re.findall(r"'#/components/schemas/([^']+)'", str(document)))
+    assert names <= document["components"]["schemas"].keys()
+
+
+def test_bodies_and_answers_come_with_examples(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name in (
+        "TrajectoryIn",
+        "InfluenceJobIn",
+        "JobOut",
+        "DatasetOut",
+        "CheckpointOut",
+        "ScoreOut",
+        "Problem",
+    ):
+        assert schemas[name]["examples"], name
+
+
+def test_uploads_are_described_as_multipart(document: dict[str, Any]) -> None:
+    for path in ("/v1/datasets", "/v1/trajectories/{trajectory_id}/checkpoints"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        schema = content["multipart/form-data"]["schema"]
+        assert schema["properties"]["file"]["format"] == "binary"
+        assert "file" in schema["required"]

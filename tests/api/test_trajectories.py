@@ -1,0 +1,170 @@
+"""Trajectories and their checkpoints over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.api.front_end import RUN, Service, pages, pointers, problem
+
+
+def test_a_trajectory_is_kept_with_its_defaults_filled_in(service: Service) -> None:
+    answer = service.http.post("/v1/trajectories", json=RUN)
+    assert answer.status_code == 201
+    body = answer.json()
+    assert answer.headers["location"] == f"/v1/trajectories/{body['id']}"
+    assert body["architecture"]["config"] == {
+        "in_features": 4,
+        "hidden": [8],
+        "num_classes": 3,
+        "activation": "gelu",
+    }
+    assert body["optimizer"]["name"] == "sgd"
+    assert body["preprocessing"] == {"scale": None, "mean": [], "std": []}
+    assert (body["batch_size"], body["train_size"], body["total_steps"]) == (None, None, None)
+    assert body["checkpoints"] == []
+    assert service.http.get(answer.headers["location"]).json() == body
+
+
+def test_the_list_leaves_the_checkpoints_out(service: Service) -> None:
+    service.checkpoint(service.trajectory()["id"], 1)
+    assert ["checkpoints" in row for row in pages(service.http, "/v1/trajectories")] == [False]
+
+
+def test_checkpoints_come_by_step_whatever_the_order_of_their_uploads(service: Service) -> None:
+    trajectory_id = service.trajectory()["id"]
+    for step in (30, 10, 20):
+        service.checkpoint(trajectory_id, step)
+    body = service.http.get(f"/v1/trajectories/{trajectory_id}").json()
+    assert [one["step"] for one in body["checkpoints"]] == [10, 20, 30]
+    assert {one["status"] for one in body["checkpoints"]} == {"validating"}
+
+
+def test_a_checkpoint_is_accepted_and_waits_for_its_validation(service: Service) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}/checkpoints"
+    answer = service.http.post(
+        path, files={"file": ("938.safetensors", b"tensors")}, data={"step": "938", "learning_rate": "0"}
+    )
+    assert answer.status_code == 202
+    body = answer.json()
+    assert answer.headers["location"] == f"{path}/{body['id']}"
+    assert answer.headers["retry-after"] == "1"
+    assert (body["step"], body["learning_rate"], body["learning_rates"]) == (938, 0.0, None)
+    assert (body["status"], body["filename"], body["bytes"]) == ("validating", "938.safetensors", 7)
+    got = service.http.get(answer.headers["location"])
+    assert got.json() == body
+    assert got.headers["retry-after"] == "1"
+
+
+def test_learning_rates_may_be_one_a_step(service: Service) -> None:
+    trajectory_id = service.trajectory()["id"]
+    body = service.checkpoint(trajectory_id, 3, learning_rates="[0, 0.1, 1]")
+    assert (body["learning_rate"], body["learning_rates"]) == (None, [0.0, 0.1, 1.0])
+
+
+def test_a_long_schedule_fits_into_a_field(service: Service) -> None:
+    rates = [0.1 + step / 3e6 for step in range(20_000)]
+    body = service.checkpoint(service.trajectory()["id"], 20_000, learning_rates=json.dumps(rates))
+    assert body["learning_rates"] == rates
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"step": "5"}, ""),
+        ({"step": "5", "learning_rate": "0.1", "learning_rates": "[0.1]"}, ""),
+        ({"step": "0", "learning_rate": "0.1"}, "/step"),
+        ({"step": "-1", "learning_rate": "0.1"}, "/step"),
+        ({"step": "five", "learning_rate": "0.1"}, "/step"),
+        ({"step": str(2**63), "learning_rate": "0.1"}, "/step"),
+        ({"learning_rate": "0.1"}, "/step"),
+        ({"step": "5", "learning_rate": "-0.1"}, "/learning_rate"),
+        ({"step": "5", "learning_rate": "nan"}, "/learning_rate"),
+        ({"step": "5", "learning_rate": "inf"}, "/learning_rate"),
+        ({"step": "5", "learning_rates": "[0.1, -1]"}, "/learning_rates/1"),
+        ({"step": "5", "learning_rates": "[0.1, NaN]"}, "/learning_rates/1"),
+        ({"step": "5", "learning_rates": '["0.1"]'}, "/learning_rates/0"),
+        ({"step": "5", "learning_rates": "0.1"}, "/learning_rates"),
+        ({"step": "5", "learning_rates": "[]"}, ""),
+        ({"step": "1", "learning_rates": "[0.1, 0.1]"}, ""),
+        ({"step": "5", "learning_rate": "0.1", "epoch": "1"}, "/epoch"),
+    ],
+)
+def test_a_checkpoints_field_at_fault_is_pointed_at(
+    service: Service, fields: dict[str, str], pointer: str
+) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}/checkpoints"
+    answer = service.http.post(path, files={"file": ("c.safetensors", b"tensors")}, data=fields)
+    assert pointers(problem(answer, 422, "validation_error")) == [pointer]
+
+
+def test_a_step_is_taken_once(service: Service) -> None:
+    trajectory_id = service.trajectory()["id"]
+    first = service.checkpoint(trajectory_id, 10)
+    path = f"/v1/trajectories/{trajectory_id}/checkpoints"
+    fields = {"step": "10", "learning_rate": "0.1"}
+    answer = service.http.post(path, files={"file": ("c.safetensors", b"other")}, data=fields)
+    assert first["id"] in problem(answer, 409, "step_taken")["detail"]
+    service.refuse(first["id"])
+    assert service.checkpoint(trajectory_id, 10)["id"] != first["id"]
+
+
+@pytest.mark.parametrize("filename", ["model.pt", "model.PTH", "weights.pkl"])
+def test_a_pickle_is_refused_with_the_way_out(service: Service, filename: str) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}/checkpoints"
+    fields = {"step": "10", "learning_rate": "0.1"}
+    answer = service.http.post(path, files={"file": (filename, b"\x80\x02.")}, data=fields)
+    assert "safetensors" in problem(answer, 422, "unsafe_file")["detail"]
+
+
+def test_a_checkpoint_of_an_unknown_trajectory_is_not_found(service: Service) -> None:
+    answer = service.http.post(
+        "/v1/trajectories/tr_of_nobody/checkpoints",
+        files={"file": ("c.safetensors", b"tensors")},
+        data={"step": "10", "learning_rate": "0.1"},
+    )
+    problem(answer, 404, "not_found")
+
+
+def test_a_checkpoint_belongs_to_its_own_trajectory(service: Service) -> None:
+    mine, other = service.trajectory()["id"], service.trajectory()["id"]
+    checkpoint_id = service.checkpoint(mine, 10)["id"]
+    problem(service.http.get(f"/v1/trajectories/{other}/checkpoints/{checkpoint_id}"), 404, "not_found")
+    problem(service.http.delete(f"/v1/trajectories/{other}/checkpoints/{checkpoint_id}"), 404, "not_found")
+
+
+def test_polling_stops_when_no_checkpoint_is_validating(service: Service) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}"
+    checkpoint_id = service.checkpoint(path.rpartition("/")[2], 10)["id"]
+    waiting = service.http.get(path)
+    assert waiting.headers["retry-after"] == "1"
+    service.accept(checkpoint_id)
+    done = service.http.get(path, headers={"If-None-Match": waiting.headers["etag"]})
+    assert done.status_code == 200
+    assert "retry-after" not in done.headers
+    same = service.http.get(path, headers={"If-None-Match": done.headers["etag"]})
+    assert same.status_code == 304
+
+
+def test_an_unused_trajectory_goes_with_its_checkpoints(service: Service) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}"
+    service.checkpoint(path.rpartition("/")[2], 10)
+    assert service.http.delete(path).status_code == 204
+    problem(service.http.get(path), 404, "not_found")
+
+
+def test_what_a_job_was_frozen_on_cannot_be_deleted(service: Service, job: dict[str, Any]) -> None:
+    path = f"/v1/trajectories/{job['trajectory_id']}"
+    assert problem(service.http.delete(path), 409, "in_use")["jobs"] == [job["id"]]
+    frozen = job["checkpoint_ids"][0]
+    assert problem(service.http.delete(f"{path}/checkpoints/{frozen}"), 409, "in_use")["jobs"] == [job["id"]]
+    later = service.checkpoint(job["trajectory_id"], 30)["id"]
+    assert service.http.delete(f"{path}/checkpoints/{later}").status_code == 204
+
+
+def test_a_trajectory_can_be_renamed(service: Service) -> None:
+    path = f"/v1/trajectories/{service.trajectory(notes='kept')['id']}"
+    body = service.http.patch(path, json={"name": "new"}).json()
+    assert (body["name"], body["notes"]) == ("new", "kept")
