@@ -28,8 +28,8 @@ test: install servers ## the tests but for the slow ones (ARGS="-k name" picks s
 test-slow: install servers ## the slow tests (a GPU's among them where there is one)
 	@$(BIN)/pytest -m "slow or gpu" $(ARGS)
 
-bench: install ## what the service costs over the engine alone (QUICK=1: on few samples)
-	@$(BIN)/python benchmarks/service_overhead.py $(if $(QUICK),--quick) $(ARGS)
+bench: install ## every benchmark, each closing with its bar lines (QUICK=1: on less)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(if $(QUICK),--quick); done
 
 lint: install compose ## style, types, layers, migrations, Dockerfile and docker-compose.yml
 	@$(BIN)/ruff check .

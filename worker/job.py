@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from sqlalchemy.orm import Session
 
 from app.catalog import ARCHITECTURES
+from app.catalog import METHODS as CATALOG
+from app.catalog.methods import BATCH, Options
 from app.store import trajectories
 from app.store.datasets import Arrays
 from app.store.tables import Dataset, Job, Trajectory
@@ -44,7 +46,8 @@ class InfluenceJob:
     preprocessing: Preprocessing
     device: torch.device
     classification: bool
-    batch_size: int | None
+    batch_size: int
+    cost: Options
 
     def train_data(self, tick: Callable[[int], None]) -> StoredData:
         return self._data(self.train, None, tick)
@@ -113,12 +116,13 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
     architecture, optimizer = trajectory.architecture, trajectory.optimizer
     device = pick_device(mine.settings.device)
     options = {key: value for key, value in job.method.items() if key != "name"}
+    batch_size = trajectory.batch_size or BATCH
     inputs = ARCHITECTURES[architecture["name"]].config.inputs
     return InfluenceJob(
         id=job.id,
         seed=job.seed,
         method=METHODS[job.method["name"]],
-        options=options | {"batch_size": trajectory.batch_size or 64},
+        options=options | {"batch_size": batch_size},
         task=Task(build(architecture["name"], architecture["config"]).to(device), trajectory.task["loss"]),
         schedule=Schedule(
             steps=tuple(row.step for row in rows),
@@ -137,7 +141,8 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
         preprocessing=Preprocessing(inputs=inputs, **trajectory.preprocessing),
         device=device,
         classification=trajectory.task["type"] == "classification",
-        batch_size=trajectory.batch_size,
+        batch_size=batch_size,
+        cost=CATALOG[job.method["name"]].options.model_validate(job.method),
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.catalog import METHODS as CATALOG
 from app.store import jobs, scores, work
 from app.store.tables import Job, Work
 from worker import job as influence_job
@@ -29,31 +28,38 @@ MOST_BLOCKS = 5_000  # of one job: more would cost the database more than they s
 def plan(mine: Process, row: Work, renewal: Renewal) -> None:
     """Measures one chunk, then lays out the job's sweeps, blocks and reduction."""
     job = influence_job.load(mine, row.subject)
-    m, n = len(job.schedule.steps), len(job.train)
-    per_sample = CATALOG[job.method.name].passes_per_sample
+    m, n, queries = len(job.schedule.steps), len(job.train), len(job.query_data(renewal.tick) or ())
+    per_sample = job.cost.per_sample(n, job.batch_size)
     chunk, seconds = _measure(mine, job, renewal)
-    block = _block_size(mine, n, m, chunk, seconds * per_sample)
+    size = _block_size(mine, n, m, chunk, seconds * per_sample)
     with mine.database.transaction() as session:
         record = _locked(session, job.id)
         work.finish(session, renewal.lease)
-        total = int(_cost(record, job))
-        scoring = int(per_sample * n * m)
-        jobs.set_plan(record, {"chunk": chunk, "block": block}, total)
+        jobs.set_plan(record, {"chunk": chunk, "block": size}, job.cost.cost(n, queries, m, job.batch_size))
         for k in reversed(range(m)):
             ready = "plan"
             if job.method.sweep is not None:
                 first = k == m - 1 or not job.method.chained
                 work.add(
-                    session, "sweep", job.id, stage=f"sweep:{k}", payload={"k": k},
-                    waits_for="plan" if first else f"sweep:{k + 1}", total=max(total - scoring, 0) // m,
-                )  # fmt: skip
+                    session,
+                    "sweep",
+                    job.id,
+                    stage=f"sweep:{k}",
+                    waits_for="plan" if first else f"sweep:{k + 1}",
+                    payload={"k": k},
+                    total=job.cost.shared(n, queries, job.batch_size, last=k == m - 1),
+                )
                 ready = f"sweep:{k}"
-            for start in range(0, n, block):
-                stop = min(start + block, n)
+            for start in range(0, n, size):
+                stop = min(start + size, n)
                 work.add(
-                    session, "block", job.id, payload={"k": k, "start": start, "stop": stop},
-                    waits_for=ready, total=int(per_sample * (stop - start)),
-                )  # fmt: skip
+                    session,
+                    "block",
+                    job.id,
+                    waits_for=ready,
+                    payload={"k": k, "start": start, "stop": stop},
+                    total=per_sample * (stop - start),
+                )
         work.add(session, "reduce", job.id, waits_for="block")
         jobs.stage_done(session, record, "plan")
 
@@ -93,7 +99,7 @@ def block(mine: Process, row: Work, renewal: Renewal) -> None:
     """Scores a range of samples at one checkpoint."""
     job, k = influence_job.load(mine, row.subject), row.payload["k"]
     vectors = _swept(mine, job, k)[0] if job.method.sweep is not None else {}
-    checkpoint, per_sample = job.checkpoint(k), CATALOG[job.method.name].passes_per_sample
+    checkpoint, per_sample = job.checkpoint(k), job.cost.per_sample(len(job.train), job.batch_size)
     data = job.train_data(lambda samples: renewal.tick(samples * per_sample))
     started = time.monotonic()
 
@@ -225,12 +231,6 @@ def _block_size(mine: Process, n: int, m: int, chunk: int, seconds_per_sample: f
     wanted = mine.settings.block_seconds / max(seconds_per_sample, 1e-9)
     fewest = n * m / MOST_BLOCKS
     return chunk * max(1, round(max(wanted, fewest) / chunk), -(-int(fewest) // chunk))
-
-
-def _cost(record: Job, job: InfluenceJob) -> float:
-    options = CATALOG[job.method.name].options.model_validate(record.method)
-    queries = len(job.query_data(lambda samples: None) or ())
-    return options.cost(len(job.train), queries, len(job.schedule.steps), job.batch_size or 64)
 
 
 def _total(job: InfluenceJob, contributions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -13,7 +13,6 @@ from app.api.deps import Blobs, Caller, Config
 from app.api.idempotency import Answer, OncePost
 from app.api.jobs import InfluenceJobIn, admitted
 from app.api.problems import PROBLEMS, responses
-from app.catalog import forward_passes
 from app.store import jobs
 from app.store.tables import Job
 
@@ -46,8 +45,11 @@ def estimate_job(
 
     def estimate(session: Session) -> Answer:
         inputs = admitted(session, blobs, caller.project_id, body)
-        passes = forward_passes(
-            body.method, inputs.train.num_samples or 0, inputs.num_query, len(inputs.checkpoints)
+        passes = body.method.cost(
+            inputs.train.num_samples or 0,
+            inputs.num_query,
+            len(inputs.checkpoints),
+            inputs.trajectory.batch_size,
         )
         basis, timing = _last_timing(session, caller.project_id, inputs)
         largest = max(one.bytes for one in inputs.checkpoints)

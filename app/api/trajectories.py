@@ -27,7 +27,7 @@ from app.api.resources import (
     refuse_use,
     tagged,
 )
-from app.catalog import Architecture, Optimizer, Preprocessing, Task
+from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task
 from app.store import jobs, pages, trajectories
 from app.store.tables import Checkpoint, Trajectory
 
@@ -67,6 +67,7 @@ class TrajectoryIn(Body):
     total_steps: int | None = Field(
         None, ge=1, le=INT64, description="Steps of the run; the last checkpoint's step when left out."
     )
+    recipe: Recipe | None = Field(None, description="How to train it again; jobs that retrain ask for it.")
     notes: Notes = ""
     metadata: Metadata = Field({})
 
@@ -126,6 +127,7 @@ class TrajectoryOut(BaseModel):
     batch_size: int | None = Field(examples=[64])
     train_size: int | None = Field(examples=[60000])
     total_steps: int | None = Field(examples=[4690])
+    recipe: dict[str, Any] | None
 
 
 class TrajectoryDetail(TrajectoryOut):

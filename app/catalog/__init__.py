@@ -22,11 +22,10 @@ from app.catalog.methods import (
     Method,
     MethodEntry,
     TracIn,
-    forward_passes,
     list_methods,
 )
 from app.catalog.shapes import image_shape
-from app.catalog.training import Optimizer, Preprocessing, Task
+from app.catalog.training import Optimizer, Preprocessing, Recipe, Task
 
 __all__ = [
     "ARCHITECTURES",
@@ -44,11 +43,11 @@ __all__ = [
     "MlpConfig",
     "Optimizer",
     "Preprocessing",
+    "Recipe",
     "ResnetConfig",
     "Task",
     "TracIn",
     "TransformerConfig",
-    "forward_passes",
     "image_shape",
     "list_architectures",
     "list_methods",

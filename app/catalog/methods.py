@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from app.catalog.base import Strict, refusal
 
 GRADIENT, DIRECTIONAL, HVP, MIXED = 3, 3, 9, 8
+BATCH = 64  # where a trajectory does not say its batch size
 
 HARMFUL = "positive = harmful: having this sample in training raised the query loss"
 
@@ -32,9 +33,24 @@ class Options(Strict):
         """The keyword arguments of the engine's functions."""
         return self.model_dump(exclude={"name"})
 
-    def cost(self, num_train: int, num_query: int, num_checkpoints: int, batch_size: int = 64) -> float:
-        """Forward passes of one sample that a job takes, all told."""
-        raise NotImplementedError
+    def per_sample(self, num_train: int, batch_size: int) -> int:
+        """Forward passes that one training sample takes at one checkpoint."""
+        return DIRECTIONAL
+
+    def shared(self, num_train: int, num_query: int, batch_size: int, *, last: bool) -> int:
+        """Forward passes at one checkpoint for what all samples share; `last`: at the last checkpoint."""
+        return 0
+
+    def cost(
+        self, num_train: int, num_query: int, num_checkpoints: int, batch_size: int | None = None
+    ) -> int:
+        """Forward passes of one sample that a job takes, all told; exactly what its progress counts up to."""
+        batch = batch_size or BATCH
+        shared = [
+            self.shared(num_train, num_query, batch, last=k == num_checkpoints - 1)
+            for k in range(num_checkpoints)
+        ]
+        return num_checkpoints * num_train * self.per_sample(num_train, batch) + sum(shared)
 
 
 class DiffIn(Options):
@@ -86,11 +102,9 @@ class DiffIn(Options):
             )
         return resolution
 
-    def cost(self, num_train: int, num_query: int, num_checkpoints: int, batch_size: int = 64) -> float:
+    def shared(self, num_train: int, num_query: int, batch_size: int, *, last: bool) -> int:
         sample = min(self.hessian_samples or num_train, num_train)
-        return GRADIENT * num_query + num_checkpoints * (
-            DIRECTIONAL * num_train + self.lanczos_steps * HVP * sample
-        )
+        return self.lanczos_steps * HVP * sample + (GRADIENT * num_query if last else 0)
 
 
 class DiffInEq9(Options):
@@ -120,20 +134,26 @@ class DiffInEq9(Options):
     def needs_query(self) -> bool:
         return self.target == "query"
 
-    def cost(self, num_train: int, num_query: int, num_checkpoints: int, batch_size: int = 64) -> float:
-        batch = (
-            num_train if self.batch == "full" else min(batch_size, num_train) * self.batches_per_checkpoint
-        )
-        if self.target == "self":  # per-sample gradients, then each sample's own product
-            return num_checkpoints * (GRADIENT * batch + (GRADIENT + HVP) * num_train)
-        return num_checkpoints * (MIXED * num_train + GRADIENT * num_query + (GRADIENT + HVP) * batch)
+    def per_sample(self, num_train: int, batch_size: int) -> int:
+        if self.target == "self":  # each sample's own gradient, and its products over the batch
+            return GRADIENT + MIXED * self._batch(num_train, batch_size)
+        return MIXED
+
+    def shared(self, num_train: int, num_query: int, batch_size: int, *, last: bool) -> int:
+        batch = self._batch(num_train, batch_size)
+        if self.target == "self":
+            return GRADIENT * batch
+        return GRADIENT * num_query + (GRADIENT + HVP) * batch
+
+    def _batch(self, num_train: int, batch_size: int) -> int:
+        return num_train if self.batch == "full" else min(batch_size, num_train) * self.batches_per_checkpoint
 
 
 class TracIn(Options):
     name: Literal["tracin"]
 
-    def cost(self, num_train: int, num_query: int, num_checkpoints: int, batch_size: int = 64) -> float:
-        return num_checkpoints * (DIRECTIONAL * num_train + GRADIENT * num_query)
+    def shared(self, num_train: int, num_query: int, batch_size: int, *, last: bool) -> int:
+        return GRADIENT * num_query
 
 
 class Loss(Options):
@@ -146,8 +166,8 @@ class Loss(Options):
     def needs_query(self) -> bool:
         return False
 
-    def cost(self, num_train: int, num_query: int, num_checkpoints: int, batch_size: int = 64) -> float:
-        return num_checkpoints * num_train  # losses at each checkpoint are columns of every job
+    def per_sample(self, num_train: int, batch_size: int) -> int:
+        return 1
 
 
 Method = Annotated[DiffIn | DiffInEq9 | TracIn | Loss, Field(discriminator="name")]
@@ -242,8 +262,3 @@ METHODS: dict[str, MethodEntry] = {entry.name: entry for entry in _ENTRIES}
 def list_methods() -> list[dict[str, Any]]:
     """The body of `GET /v1/methods`: every method with the JSON schema of its options."""
     return [entry.listing() for entry in METHODS.values()]
-
-
-def forward_passes(method: Options, num_train: int, num_query: int, num_checkpoints: int) -> int:
-    """What a job is estimated to cost, in forward passes of one sample."""
-    return round(method.cost(num_train, num_query, num_checkpoints))

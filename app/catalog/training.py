@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from app.catalog.base import Strict, refusal
 from app.catalog.shapes import INTEGERS, Shape, image_shape, words
@@ -102,4 +102,24 @@ class Optimizer(Strict):
             raise refusal("betas and eps belong to adam and adamw, not to sgd.")
         if self.name != "sgd" and self.momentum:
             raise refusal(f"momentum belongs to sgd; {self.name} has betas.")
+        return self
+
+
+class Recipe(Strict):
+    """How to train the run again: what jobs that retrain follow, and others only keep."""
+
+    optimizer: Optimizer = Optimizer()
+    schedule: dict[str, JsonValue] = Field(
+        {}, description="The learning rate over the steps, by name and options."
+    )
+    batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    total_steps: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    augmentation: Literal["none"] = "none"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.total_steps is None):
+            raise refusal("give epochs or total_steps, one of them.")
         return self

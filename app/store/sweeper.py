@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.store import datasets, jobs, trajectories, work
+from app.store import datasets, idempotency, jobs, trajectories, work
 from app.store.blobs import BlobStore
 from app.store.tables import Checkpoint, Dataset, Work
 
@@ -27,6 +27,7 @@ def sweep(session: Session, blobs: BlobStore, *, max_attempts: int, lease_second
     overdue = work.overdue(session)
     for row in overdue:
         put_back(session, blobs, row, max_attempts, _lost(row), overdue=True)
+    idempotency.purge(session)
     return len(overdue) + work.ring_again(session, older_than=2 * lease_seconds)
 
 

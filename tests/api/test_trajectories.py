@@ -168,3 +168,17 @@ def test_a_trajectory_can_be_renamed(service: Service) -> None:
     path = f"/v1/trajectories/{service.trajectory(notes='kept')['id']}"
     body = service.http.patch(path, json={"name": "new"}).json()
     assert (body["name"], body["notes"]) == ("new", "kept")
+
+
+def test_a_recipe_is_kept_with_its_defaults(service: Service) -> None:
+    recipe = {"batch_size": 64, "epochs": 5, "schedule": {"name": "cosine", "learning_rate": 0.1}}
+    created = service.http.post("/v1/trajectories", json=RUN | {"recipe": recipe}).json()
+    assert created["recipe"] | recipe == created["recipe"]
+    assert created["recipe"]["augmentation"] == "none"
+
+
+def test_a_recipe_has_one_length(service: Service) -> None:
+    for length in ({}, {"epochs": 5, "total_steps": 100}):
+        recipe = {"batch_size": 64} | length
+        answer = service.http.post("/v1/trajectories", json=RUN | {"recipe": recipe})
+        assert pointers(problem(answer, 422, "validation_error")) == ["/recipe"]

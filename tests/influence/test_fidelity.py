@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -53,28 +56,50 @@ def train(network: nn.Module, data: Arrays, order: torch.Tensor) -> list[Checkpo
     return checkpoints
 
 
-def one_run(seed: int) -> tuple[float, float, float]:
-    """(Spearman of diff_in with leave-one-out, its precision against the flips, the loss baseline's)."""
-    data, flipped, query = digits(seed + 1)
-    torch.manual_seed(seed)
-    network = nn.Sequential(nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 10)).double()
-    start: Tensors = {name: p.detach().clone() for name, p in network.named_parameters()}
-    order, task = batch_order(seed), Task(network, "cross_entropy")
-    checkpoints = train(network, data, order)
-    removed = np.random.default_rng(seed).choice(N, REMOVED, replace=False)
-    harm = leave_one_out(
-        task, start, {}, data.inputs, data.targets, order=order, rates=[RATE] * STEPS[-1],
-        removed=removed.tolist(), query_inputs=query.inputs, query_targets=query.targets,
-    )  # fmt: skip
-    schedule = Schedule(STEPS, ((RATE,) * 32,) * 5, total_steps=STEPS[-1], train_size=N)
-    single = [Arrays(part.inputs.float(), part.targets) for part in (data, query)]
-    ours, loss = (score(name, task, checkpoints, schedule, *single).scores for name in ("diff_in", "loss"))
-    k = int(flipped.sum())
-    return spearman(ours[removed], harm), precision_at_k(ours, flipped, k), precision_at_k(loss, flipped, k)
+@dataclass(frozen=True)
+class Run:
+    """A finished training run on noisy labels, and what leaving out some of its samples really did."""
+
+    task: Task
+    checkpoints: list[Checkpoint]
+    schedule: Schedule
+    data: Arrays
+    flipped: torch.Tensor
+    query: Arrays
+    removed: list[int]
+    harm: torch.Tensor  # [len(removed)], query loss with the sample minus without it
+
+    @classmethod
+    def of(cls, seed: int) -> Run:
+        """A digits MLP (64-32-10, GELU): training data, weights, order and the samples left out by `seed`."""
+        data, flipped, query = digits(seed + 1)
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 10)).double()
+        start: Tensors = {name: p.detach().clone() for name, p in network.named_parameters()}
+        order, task = batch_order(seed), Task(network, "cross_entropy")
+        checkpoints = train(network, data, order)
+        removed = np.random.default_rng(seed).choice(N, REMOVED, replace=False).tolist()
+        harm = leave_one_out(
+            task, start, {}, data.inputs, data.targets, order=order, rates=[RATE] * STEPS[-1],
+            removed=removed, query_inputs=query.inputs, query_targets=query.targets,
+        )  # fmt: skip
+        schedule = Schedule(STEPS, ((RATE,) * 32,) * 5, total_steps=STEPS[-1], train_size=N)
+        single = [Arrays(part.inputs.float(), part.targets) for part in (data, query)]
+        return cls(task, checkpoints, schedule, single[0], flipped, single[1], removed, harm)
+
+    def judged(self, method: str, **options: Any) -> tuple[float, float]:
+        """(Spearman of the method's scores with leave-one-out, their precision against the flips)."""
+        scores = score(
+            method, self.task, self.checkpoints, self.schedule, self.data, self.query, options=options
+        ).scores
+        precision = precision_at_k(scores, self.flipped, int(self.flipped.sum()))
+        return spearman(scores[self.removed], self.harm), precision
 
 
 def test_diff_in_at_its_defaults_ranks_as_leave_one_out_does(capsys: pytest.CaptureFixture[str]) -> None:
-    correlations, precisions, baselines = zip(*(one_run(seed) for seed in range(3)), strict=True)
+    runs = [Run.of(seed) for seed in range(3)]
+    correlations, precisions = zip(*(run.judged("diff_in") for run in runs), strict=True)
+    baselines = [run.judged("loss")[1] for run in runs]
     with capsys.disabled():
         print(f"\ndigits, 3 seeds: Spearman with leave-one-out {np.round(correlations, 3)}")
         print(f"precision against the flipped labels {np.round(precisions, 2)}, of the mean loss", end=" ")
