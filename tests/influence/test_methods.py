@@ -17,7 +17,8 @@ EXHAUSTED = 100  # Lanczos steps; the network has fewer parameters
 
 
 def diff_in(run: Run, **options: Any) -> Result:
-    return run.score("diff_in", **{"lanczos_steps": EXHAUSTED, "hessian_samples": None} | options)
+    given = {"lanczos_steps": EXHAUSTED, "hessian_samples": None, "checkpoint_position": "end"} | options
+    return run.score("diff_in", **given)
 
 
 def dense_diff_in(run: Run, **how: Any) -> torch.Tensor:
