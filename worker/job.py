@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.catalog import ARCHITECTURES
 from app.catalog import METHODS as CATALOG
 from app.catalog.methods import BATCH, Options
-from app.store import trajectories
+from app.store import jobs, trajectories, work
 from app.store.datasets import Arrays
 from app.store.tables import Dataset, Job, Trajectory
 from worker.data import StoredData, selected
@@ -90,6 +90,14 @@ class InfluenceJob:
     def _data(self, arrays: Arrays, rows: Any, tick: Callable[[int], None]) -> StoredData:
         targets = torch.int64 if self.classification else DTYPE
         return StoredData(arrays, self.preprocessing, targets, self.device, rows=rows, tick=tick)
+
+
+def locked(session: Session, job_id: str) -> Job:
+    """The job's record, locked until the end of the transaction; LeaseLostError when it is gone."""
+    record = jobs.locked(session, job_id)
+    if record is None:
+        raise work.LeaseLostError(job_id)
+    return record
 
 
 def load(mine: Process, job_id: str) -> InfluenceJob:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+TOO_LARGE = (
+    "Not even one sample at a time fits into the worker's memory: give the worker more, or use a smaller network "
+    "or smaller inputs."
+)
 TITLES = {
     "internal_error": "The service failed",
     "non_finite": "A score is not a finite number",

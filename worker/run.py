@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,12 +13,21 @@ from app.store import jobs, sweeper, work
 from app.store.tables import Work
 from app.store.work import Lease, LeaseLostError
 from worker.lease import CancelledError, Renewal
+from worker.plan import plan
 from worker.problems import UserError, problem
 from worker.process import Process, process, stopping
-from worker.score import SCORERS
+from worker.reduce import reduce
+from worker.score import block, sweep
 from worker.validate import validate
 
 log = logging.getLogger(__name__)
+KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
+    "validate": validate,
+    "plan": plan,
+    "sweep": sweep,
+    "block": block,
+    "reduce": reduce,
+}
 STAY_SECONDS = 20.0  # how long one message may keep the worker on one job before others get their turn
 
 
@@ -59,10 +69,7 @@ def _attempt(mine: Process, row: Work) -> None:
     renewal = Renewal(mine.database, row, Lease(row.id, row.attempt, mine.owner), mine.settings.lease_seconds)
     try:
         with renewal.kept():
-            if row.kind == "validate":
-                validate(mine, row, renewal)
-            else:
-                SCORERS[row.kind](mine, row, renewal)
+            KINDS[row.kind](mine, row, renewal)
     except LeaseLostError:
         log.info("%s of %s: the lease is somebody else's now", row.kind, row.subject)
     except CancelledError:

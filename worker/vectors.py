@@ -46,6 +46,12 @@ def _ordered(tensors: Tensors, parameters: list[str]) -> Tensors:
     return {name: tensors[name] for name in parameters} if tensors.keys() == set(parameters) else tensors
 
 
+def save_block(chunks: list[Chunk], path: Path) -> None:
+    """Writes a block's columns as one .npy file."""
+    with path.open("wb") as file:  # np.save adds a suffix to a path that has none
+        np.save(file, block_columns(chunks))
+
+
 def block_columns(chunks: list[Chunk]) -> np.ndarray[Any, Any]:
     """The chunks of a block as one structured array; self_influence is NaN where a method has none."""
     block = np.empty(sum(len(chunk.loss) for chunk in chunks), dtype=COLUMNS)
