@@ -102,6 +102,18 @@ class Service:
         raise RuntimeError(f"/readyz still says {answer}\n{self.log_tail()}")
 
 
+def wait_for_http(service: Service) -> None:
+    """Returns once the API answers, with or without a worker."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{service.url}/livez", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise RuntimeError(f"no answer from {service.url}\n{service.log_tail()}")
+
+
 def prepared(folder: Path, **settings: str) -> Service:
     """A service that is yet to start, with everything it keeps below `folder`.
 

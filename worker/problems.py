@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 TOO_LARGE = (
-    "Not even one sample at a time fits into the worker's memory: give the worker more, or use a smaller network "
-    "or smaller inputs."
+    "Not even one sample at a time fits into the worker's memory: give it more, or use a smaller network or "
+    "smaller inputs."
 )
 TITLES = {
     "internal_error": "The service failed",

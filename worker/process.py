@@ -15,6 +15,7 @@ from app.store.db import Database, Message
 from worker.celery import celery
 
 stopping = threading.Event()  # set once the worker is asked to stop: no further unit is taken
+busy = threading.Event()  # set while a message is being served
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.store import sweeper, workers
 from worker.celery import celery
 from worker.job import pick_device
-from worker.process import process, stopping
+from worker.process import busy, process, stopping
 from worker.run import serve
 
 VERSION = metadata.version("diffin")
@@ -28,13 +28,21 @@ _halt = threading.Event()
 @celery.task(name="diffin.validate")
 def validate(work_id: str, attempt: int) -> None:
     """Opens an uploaded file and accepts or refuses it."""
-    serve(work_id, attempt)
+    _serve(work_id, attempt)
 
 
 @celery.task(name="diffin.score")
 def score(work_id: str, attempt: int) -> None:
     """Does one unit of an influence job, and the job's next ones while it has their data at hand."""
-    serve(work_id, attempt)
+    _serve(work_id, attempt)
+
+
+def _serve(work_id: str, attempt: int) -> None:
+    busy.set()
+    try:
+        serve(work_id, attempt)
+    finally:
+        busy.clear()
 
 
 @signals.worker_process_init.connect
@@ -74,6 +82,7 @@ def _sweep_until_halted(queues: list[str]) -> None:
                     mine.blobs,
                     max_attempts=settings.max_attempts,
                     lease_seconds=settings.lease_seconds,
+                    idle_queues=() if busy.is_set() else queues,
                 )
         except (SQLAlchemyError, OSError) as problem:
             log.warning("sweeper: %s; trying again", problem)

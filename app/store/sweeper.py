@@ -5,6 +5,7 @@ Every worker runs one. Two may race: each step is a compare-and-set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -22,13 +23,25 @@ WORKER_LOST = {
 }
 
 
-def sweep(session: Session, blobs: BlobStore, *, max_attempts: int, lease_seconds: float) -> int:
-    """One round; returns how many units were put back, given up or rung for again."""
+def sweep(
+    session: Session,
+    blobs: BlobStore,
+    *,
+    max_attempts: int,
+    lease_seconds: float,
+    idle_queues: Sequence[str] = (),
+) -> int:
+    """One round; returns how many units were put back, given up or rung for again.
+
+    Args:
+        idle_queues: what this worker listens to, if it has nothing to do. Only then is an old message a lost
+            one: while workers are busy it waits its turn, and ringing again would only pile up messages.
+    """
     overdue = work.overdue(session)
     for row in overdue:
         put_back(session, blobs, row, max_attempts, _lost(row), overdue=True)
     idempotency.purge(session)
-    return len(overdue) + work.ring_again(session, older_than=2 * lease_seconds)
+    return len(overdue) + work.ring_again(session, idle_queues, 2 * lease_seconds)
 
 
 def put_back(

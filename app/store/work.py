@@ -142,9 +142,10 @@ def overdue(session: Session, limit: int = 100) -> Sequence[Work]:
     return session.scalars(query.order_by(Work.lease_expires_at).limit(limit)).all()
 
 
-def ring_again(session: Session, older_than: float, limit: int = 100) -> int:
-    """Rings for the oldest queued units nobody came for: the broker may have lost the message."""
-    query = select(Work).where(Work.status == "queued", Work.rung_at < epoch() - older_than)
+def ring_again(session: Session, queues: Sequence[str], older_than: float, limit: int = 100) -> int:
+    """Rings for the oldest queued units nobody came for: the broker has lost the message."""
+    late = Work.rung_at < epoch() - older_than
+    query = select(Work).where(Work.status == "queued", Work.queue.in_(queues), late)
     rows = session.scalars(query.order_by(Work.rung_at).limit(limit)).all()
     _ring(session, rows)
     return len(rows)

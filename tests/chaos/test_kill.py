@@ -11,6 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from diffin import Diffin
+from examples.digits import digits
+from examples.digits_demo import record, send
 from tests import services, walk
 from tests.chaos.processes import kill, worker_of
 from tests.servers import PostgresServer
@@ -61,14 +64,21 @@ def ends_as(client: httpx.Client, job_id: str, expected: Rows) -> None:
     assert [event for event in walk.events(client, job_id) if event != "job.progress"] == STORY
 
 
+def demo(service: Service, folder: Path) -> dict[str, str]:
+    """The question of `make demo`: a CNN on 1,200 digits, 8 checkpoints."""
+    data = digits(seed=0, samples=1200)
+    recorder = record(data, folder, seed=0)[1]
+    with Diffin(service.url, service.key) as client:
+        trajectory, train, query = send(client, data, recorder)
+    return {"trajectory_id": trajectory.id, "train": train.id, "query": query.id}
+
+
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, dict[str, str], Rows]]:
-    """The embedded service, a question, and its answer when nothing happens."""
-    with (
-        services.embedded(tmp_path_factory.mktemp("kills"), **SLOWLY) as service,
-        service.client() as client,
-    ):
-        question = ask(client)
+    """The embedded service, the demo's question, and its answer when nothing happens."""
+    folder = tmp_path_factory.mktemp("kills")
+    with services.embedded(folder, **SLOWLY) as service, service.client() as client:
+        question = demo(service, folder / "run")
         yield service, question, undisturbed(client, question)
 
 

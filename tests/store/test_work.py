@@ -128,8 +128,9 @@ def test_a_lost_message_is_rung_again(database: Database, rung: list[Message]) -
     work_id = add(database)
     rung.clear()
     with database.transaction() as session:
-        assert work.ring_again(session, older_than=60) == 0
+        assert work.ring_again(session, ["cpu"], older_than=60) == 0
+        assert work.ring_again(session, ["gpu"], older_than=-1) == 0
     time.sleep(0.05)
     with database.transaction() as session:
-        assert work.ring_again(session, older_than=0.01) == 1
+        assert work.ring_again(session, ["cpu"], older_than=0.01) == 1
     assert [message.work_id for message in rung] == [work_id]
