@@ -14,12 +14,14 @@ from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import Upload, form_schema, received
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.resources import INT64, NO_NUL, RETRY_AFTER, refuse_use, tagged
+from app.api.resources import NO_NUL, RETRY_AFTER, refuse_use, tagged
 from app.api.trajectories import CheckpointOut, TrajectoryId, found_trajectory
 from app.catalog.base import refusal
 from app.store import jobs, trajectories
 from app.store.blobs import BlobStore
 from app.store.tables import Checkpoint
+
+MOST_STEPS = 10_000_000  # of a run: the learning rate of each is kept in memory while it is scored
 
 router = APIRouter(
     prefix="/v1/trajectories/{trajectory_id}/checkpoints", tags=["trajectories"], responses=PROBLEMS
@@ -35,7 +37,7 @@ class CheckpointForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    step: int = Field(ge=1, le=INT64, description="Optimizer steps done.", examples=[938])
+    step: int = Field(ge=1, le=MOST_STEPS, description="Optimizer steps done.", examples=[938])
     learning_rate: float | None = Field(
         None,
         ge=0,

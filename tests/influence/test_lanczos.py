@@ -84,3 +84,16 @@ def test_a_segment_without_steps_changes_nothing() -> None:
     phi, psi = phi_psi(torch.tensor([-1.0, 5.0]), (), (), clamp=True)
     assert phi.tolist() == [0, 0]
     assert psi.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+def test_steps_at_one_rate_are_added_up_as_if_one_by_one(clamp: bool) -> None:
+    values = torch.tensor([-1.0, 0.0, 1e-13, 1e-6, 0.3, 4.9999999, 5.0, 9.0], dtype=torch.float64)
+    rates = [0.2] * 40 + [0.1] * 3 + [0.0] * 2
+    phi, psi = torch.zeros_like(values), torch.ones_like(values)
+    for rate in reversed(rates):
+        factor = 1 - rate * values
+        phi, psi = phi + rate * psi, psi * (factor.clamp(0, 1) if clamp else factor)
+    ours = phi_psi(values, rates, [0.0] * len(rates), clamp=clamp)
+    assert torch.allclose(ours[0], phi, rtol=1e-12, atol=1e-300)
+    assert torch.allclose(ours[1], psi, rtol=1e-12, atol=1e-300)

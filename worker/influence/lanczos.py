@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -95,8 +96,18 @@ def phi_psi(
         φ [n], ψ [n].
     """
     phi, psi = torch.zeros_like(values), torch.ones_like(values)
-    for rate, decay in zip(reversed(rates), reversed(decays), strict=True):
+    for (rate, decay), alike in groupby(zip(reversed(rates), reversed(decays), strict=True)):
+        steps = sum(1 for _ in alike)  # a constant rate over a million steps is one turn of this loop
         factor = 1 - decay - rate * values
-        phi = phi + rate * psi
-        psi = psi * (factor.clamp(0, 1 - decay) if clamp else factor)
+        factor = factor.clamp(0, 1 - decay) if clamp else factor
+        phi = phi + rate * psi * geometric_sum(factor, steps)
+        psi = psi * factor**steps
     return phi, psi
+
+
+def geometric_sum(factor: torch.Tensor, terms: int) -> torch.Tensor:
+    """Σ_{j<n} f^j [n values of f], exact to rounding also where f is close to 1."""
+    beyond = factor - 1
+    positive = torch.expm1(terms * torch.log1p(beyond.clamp(min=-1))) / beyond
+    sums = torch.where(factor > 0, positive, (1 - factor**terms) / (1 - factor))
+    return torch.where(beyond == 0, float(terms), sums)
