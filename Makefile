@@ -15,7 +15,7 @@ TORCH_INDEX ?=
 ##@ Use
 install: $(VENV)/.installed ## make .venv with everything pinned in requirements/
 
-demo: install ## the most harmful samples of scikit-learn's digits, found by the real service, in about two minutes
+demo: install ## the most harmful samples of scikit-learn's digits, found by the real service, in half a minute
 	@$(BIN)/python examples/digits_demo.py $(ARGS)
 
 serve: install ## API and worker on http://127.0.0.1:8000 until Ctrl-C (settings: DIFFIN_…, see app/settings.py)
@@ -80,7 +80,7 @@ python:
 
 servers:
 	@tools/need.sh postgresql "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb" \
-		redis-server "command -v redis-server"
+		redis-server "command -v redis-server" curl "command -v curl"
 
 compose:
 	@tools/need.sh docker-compose "command -v docker-compose"

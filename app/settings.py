@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     def model_post_init(self, context: Any, /) -> None:
         self.data_dir = self.data_dir.expanduser().absolute()
         self.database_url = _psycopg(self.database_url) or f"sqlite:///{self.data_dir / 'diffin.db'}"
-        self.broker_url = self.broker_url or "filesystem://"
+        self.broker_url = self.broker_url or "filesystem://localhost//"
         self.blob_url = self.blob_url or (self.data_dir / "blobs").as_uri()
 
     @property

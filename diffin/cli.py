@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,10 @@ from diffin.models import Dataset, Trajectory
 from diffin.progress import sending, waiting
 from diffin.recording import Recording
 
-out, err = Console(highlight=False), Console(stderr=True)
+# A pipe has no width to wrap at.
+out = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=250)
+err = Console(stderr=True)
+ROWS = click.IntRange(min=1)
 
 
 SERVER = ("serve", "api", "worker", "migrate")  # whose failures are for the log, with their traceback
@@ -84,6 +88,7 @@ def submit(
     """Ask which training samples raised or lowered the query loss; print the job's id."""
     client = _client()
     asked = {"name": method} | dict(map(_option, options))
+    _check_method(client, asked)  # before anything is sent
     run = _trajectory(client, trajectory)
     train_set, query_set = _dataset(client, train), _dataset(client, query) if query else None
     if estimate:
@@ -120,7 +125,7 @@ def wait(job: str, timeout: float | None) -> None:
 
 @main.command()
 @click.argument("job")
-@click.option("-n", "limit", default=20, show_default=True, help="Rows.")
+@click.option("-n", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
 @click.option(
     "--order", type=click.Choice(["harmful", "helpful", "self_influence", "index"]), default="harmful"
 )
@@ -143,7 +148,7 @@ def cancel(job: str) -> None:
 
 
 @main.command()
-@click.option("-n", "limit", default=20, show_default=True)
+@click.option("-n", "limit", type=ROWS, default=20, show_default=True)
 def jobs(limit: int) -> None:
     """List the jobs, newest first."""
     table = _table("job", "status", "method", "name", "created")
@@ -154,7 +159,7 @@ def jobs(limit: int) -> None:
 
 
 @main.command()
-@click.option("-n", "limit", default=20, show_default=True)
+@click.option("-n", "limit", type=ROWS, default=20, show_default=True)
 def datasets(limit: int) -> None:
     """List the data sets."""
     table = _table("data set", "status", "samples", "classes", "name")
@@ -170,15 +175,19 @@ def network(name: str, config: str) -> None:
     """Print the tensors that checkpoints of a registered network must hold."""
     with _extra("worker"):
         import torch
+        from pydantic import ValidationError
 
-        from worker.influence.networks import NETWORKS, build, expected_tensors
-    if name not in NETWORKS:
-        raise click.BadParameter(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
+        from app.catalog import ARCHITECTURES
+        from worker.influence.networks import build, expected_tensors
+    if name not in ARCHITECTURES:
+        raise click.BadParameter(f"no network is called {name!r}; there are {', '.join(ARCHITECTURES)}")
     try:
-        with torch.device("meta"):
-            tensors = expected_tensors(build(name, json.loads(config)))
-    except (TypeError, json.JSONDecodeError) as error:
-        raise click.BadParameter(f"--config: {error}") from error
+        checked = ARCHITECTURES[name].config.model_validate_json(config)
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
+        raise click.BadParameter(f"--config: {'; '.join(wrong)}") from error
+    with torch.device("meta"):
+        tensors = expected_tensors(build(name, checked.model_dump()))
     for kind, specs in (("", tensors.parameters), ("  buffer", tensors.buffers)):
         for tensor, spec in specs.items():
             click.echo(
@@ -246,9 +255,20 @@ def _option(given: str) -> tuple[str, Any]:
         return key, value
 
 
+def _check_method(client: Diffin, asked: dict[str, Any]) -> None:
+    known = {method["name"]: method["schema"]["properties"] for method in client.methods()}
+    if asked["name"] not in known:
+        raise click.BadParameter(f"no method is called {asked['name']!r}; there are {', '.join(known)}")
+    if unknown := asked.keys() - known[asked["name"]].keys():
+        options = ", ".join(known[asked["name"]].keys() - {"name"}) or "none"
+        raise click.BadParameter(f"{asked['name']} has no option {', '.join(unknown)}; it has {options}")
+
+
 def _dataset(client: Diffin, given: str) -> Dataset:
-    if given.startswith("ds_") and not Path(given).exists():
-        return client.dataset(given)
+    if not Path(given).exists():
+        if given.startswith("ds_"):
+            return client.dataset(given)
+        raise click.BadParameter(f"there is no file {given}, and the id of a data set begins with ds_")
     with sending(f"sending {Path(given).name}", err) as progress:
         return client.upload_dataset(given, progress=progress)
 

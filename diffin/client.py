@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -338,7 +339,11 @@ class Diffin:
 
 
 def _id(resource: str | Dataset | Trajectory | Job) -> str:
-    return resource if isinstance(resource, str) else resource.id
+    """The id, as it goes into a path; raises ValueError for what is none."""
+    given = resource if isinstance(resource, str) else resource.id
+    if not re.fullmatch(r"[a-z]+_[0-9A-Za-z-]+", given):
+        raise ValueError(f"{given!r} is no id: ids look like job_0197f4e8-0d3b-7c5e-9c4f-3f1f2d1f6a52")
+    return given
 
 
 def _question(

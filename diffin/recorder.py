@@ -122,16 +122,19 @@ class Recorder:
     def upload(
         self, client: Diffin | None = None, *, progress: Callable[[int, int], None] | None = None
     ) -> Trajectory:
-        """Sends the run, or what is not there yet of it; `progress(sent, total)` counts checkpoints.
+        """Sends the run, or what is not there yet of it, and waits until every checkpoint is validated.
+
+        `progress(sent, total)` counts checkpoints.
 
         Raises:
+            InputInvalid: the service refused a checkpoint: its tensors are not those of the network, say.
             ValueError: there is no client, here or from the constructor.
             DiffinError: the service refused, or could not be reached.
         """
         client = client or self._client
         if client is None:
             raise ValueError("no client: upload(Diffin(url, key))")
-        return self.recording.upload(client, progress=progress)
+        return client.ready(self.recording.upload(client, progress=progress))
 
     def _keep(self, model: torch.nn.Module) -> None:
         name = f"step-{self._step:08d}.safetensors"

@@ -11,6 +11,7 @@ _settings = Settings()
 
 celery = Celery("diffin", broker=_settings.broker_url, include=["worker.tasks"])
 celery.conf.update(
+    accept_content=["json"],
     broker_connection_retry_on_startup=True,
     broker_transport_options=_settings.broker_options,
     task_acks_late=False,

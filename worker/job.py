@@ -47,6 +47,7 @@ class InfluenceJob:
     device: torch.device
     classification: bool
     batch_size: int
+    batch_size_known: bool
     cost: Options
 
     def train_data(self, tick: Callable[[int], None]) -> StoredData:
@@ -150,6 +151,7 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
         device=device,
         classification=trajectory.task["type"] == "classification",
         batch_size=batch_size,
+        batch_size_known=trajectory.batch_size is not None,
         cost=CATALOG[job.method["name"]].options.model_validate(job.method),
     )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Sequence
+
+from celery.platforms import SecurityWarning
 
 from app.settings import Settings
 from worker.celery import celery
@@ -17,5 +21,9 @@ def run(queues: Sequence[str] = ("cpu", "gpu")) -> None:
     # Threads that spin while they wait take the cores from whoever they wait for: half the speed with another
     # process computing beside us, and no faster without. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Its reason, pickled messages, does not hold here: JSON is all that is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    for chatter in ("celery.worker.strategy", "celery.app.trace"):  # two lines a message, and most are rings
+        logging.getLogger(chatter).setLevel(logging.WARNING)
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     celery.worker_main(["worker", "--loglevel", Settings().log_level, "--queues", ",".join(queues), *options])

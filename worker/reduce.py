@@ -64,7 +64,7 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
 
 def _labels(job: InfluenceJob) -> Any:
     targets = np.asarray(job.train.targets)
-    return targets if targets.ndim == 1 else None
+    return targets.reshape(-1) if targets.size == len(targets) else None
 
 
 def _result(job: InfluenceJob, units: Any, has_self: bool) -> dict[str, Any]:

@@ -19,6 +19,8 @@ AS_PUBLISHED = (
     "The published closed form keeps the second-order part only; against true retraining it is weaker than "
     "diff_in and tracin. It is meant for reproduction."
 )
+NO_LEARNING = "Every learning rate is 0: nothing was learned from any sample, and every score is 0."
+BATCH_SIZE = "The trajectory does not say its batch_size: random batches of {} were drawn."
 SELF_AS_PUBLISHED = " Scores are given as published: the most negative are the most suspicious."
 
 
@@ -33,4 +35,8 @@ def warnings(job: InfluenceJob, notes: list[dict[str, Any]]) -> list[dict[str, s
     if job.method.name == "diff_in_eq9":
         to_self = job.options.get("target") == "self"
         found["as_published"] = AS_PUBLISHED + (SELF_AS_PUBLISHED if to_self else "")
+    if job.method.name != "loss" and not any(any(rates) for rates in job.schedule.learning_rates):
+        found["no_learning"] = NO_LEARNING
+    if job.method.name == "diff_in_eq9" and job.options.get("batch") != "full" and not job.batch_size_known:
+        found["batch_size_unknown"] = BATCH_SIZE.format(job.batch_size)
     return [{"code": code, "detail": detail} for code, detail in found.items()]

@@ -108,7 +108,12 @@ def _checked(compute: Callable[[], Any]) -> Any:
     except NonFiniteError as bad:
         raise UserError(
             "non_finite",
-            f"{bad}. Look for NaN or exploded values in that checkpoint, or leave it out of the trajectory.",
+            f"{bad}. Look at that checkpoint's values and learning rates, at targets of absurd size, and at "
+            "epsilon, if you gave one.",
         ) from bad
+    except ArithmeticError as overflow:
+        raise UserError(
+            "non_finite", f"A number is too large ({overflow}): look at the learning rates."
+        ) from overflow
     except SampleTooLargeError as too_large:
         raise UserError("out_of_memory", TOO_LARGE) from too_large

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import PurePath
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, Json, Strict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, Strict, model_validator
 from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import Upload, form_schema, received
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.resources import NO_NUL, RETRY_AFTER, refuse_use, tagged
+from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, refuse_use, tagged
 from app.api.trajectories import CheckpointOut, TrajectoryId, found_trajectory
 from app.catalog.base import refusal
 from app.store import jobs, trajectories
 from app.store.blobs import BlobStore
 from app.store.tables import Checkpoint
-
-MOST_STEPS = 10_000_000  # of a run: the learning rate of each is kept in memory while it is scored
 
 router = APIRouter(
     prefix="/v1/trajectories/{trajectory_id}/checkpoints", tags=["trajectories"], responses=PROBLEMS
@@ -29,6 +27,16 @@ router = APIRouter(
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 CheckpointId = Annotated[str, Path(pattern=NO_NUL, examples=["ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
+
+
+def _plain(given: Any) -> Any:
+    """Refuses what Python takes for a number and no client means as one, such as 1_0."""
+    if isinstance(given, str) and "_" in given:
+        raise refusal("a number has no underscores.")
+    return given
+
+
+NUMBER = BeforeValidator(_plain)
 Rate = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 
 
@@ -37,8 +45,10 @@ class CheckpointForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    step: int = Field(ge=1, le=MOST_STEPS, description="Optimizer steps done.", examples=[938])
-    learning_rate: float | None = Field(
+    step: Annotated[int, NUMBER] = Field(
+        ge=1, le=MOST_STEPS, description="Optimizer steps done.", examples=[938]
+    )
+    learning_rate: Annotated[float | None, NUMBER] = Field(
         None,
         ge=0,
         allow_inf_nan=False,

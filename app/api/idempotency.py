@@ -50,7 +50,8 @@ class Once(NamedTuple):
         if self.key is None:
             with self.database.transaction() as session:
                 answer = act(session)
-            return _response(answer.status, answer.body.model_dump_json(), answer.headers)
+                body = answer.body.model_dump_json()  # what cannot be told is not kept either
+            return _response(answer.status, body, answer.headers)
         mark = self._reserve(self.key)
         if isinstance(mark, Response):
             return mark

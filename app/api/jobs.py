@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
 
 from app.api.admission import Admitted, admit
@@ -28,6 +28,7 @@ from app.api.resources import (
     tagged,
 )
 from app.catalog import DiffIn, Method
+from app.catalog.base import refusal
 from app.store import jobs, pages
 from app.store.blobs import BlobStore
 from app.store.db import utcnow
@@ -50,16 +51,19 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class ByLabels(Body):
-    """The query samples of these labels."""
+class QueryPart(Body):
+    """Part of the query data set: the samples of these `labels`, or these `indices`, each once."""
 
-    labels: list[Annotated[int, Field(ge=-INT64, le=INT64)]] = Field(min_length=1)
+    labels: list[Annotated[int, Field(ge=-INT64, le=INT64)]] | None = Field(None, min_length=1)
+    indices: list[Annotated[int, Field(ge=0, le=INT64)]] | None = Field(None, min_length=1)
 
-
-class ByIndices(Body):
-    """These query samples."""
-
-    indices: list[Annotated[int, Field(ge=0, le=INT64)]] = Field(min_length=1)
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.labels is None) == (self.indices is None):
+            raise refusal("give labels or indices, one of them.")
+        if self.indices is not None and len(set(self.indices)) < len(self.indices):
+            raise refusal("an index stands more than once in indices.")
+        return self
 
 
 class InfluenceJobIn(Body):
@@ -71,9 +75,7 @@ class InfluenceJobIn(Body):
     trajectory_id: Id
     train_dataset_id: Id
     query_dataset_id: Id | None = Field(None, description="May be left out by methods that need none.")
-    query: ByLabels | ByIndices | None = Field(
-        None, description="Part of the query data set; all of it if null."
-    )
+    query: QueryPart | None = Field(None, description="Part of the query data set; all of it if null.")
     method: Method = DiffIn(name="diff_in")
     seed: int = Field(0, ge=0, le=INT64)
     name: Name = ""
@@ -179,8 +181,8 @@ def admitted(session: Session, blobs: BlobStore, project_id: str, body: Influenc
         trajectory_id=body.trajectory_id,
         train_id=body.train_dataset_id,
         query_id=body.query_dataset_id,
-        labels=body.query.labels if isinstance(body.query, ByLabels) else None,
-        indices=body.query.indices if isinstance(body.query, ByIndices) else None,
+        labels=body.query.labels if body.query else None,
+        indices=body.query.indices if body.query else None,
         method=body.method,
     )
 
@@ -197,7 +199,8 @@ def create_job(body: InfluenceJobIn, caller: Caller, blobs: Blobs, once: OncePos
             meta=body.metadata,
             checkpoint_ids=[one.id for one in inputs.checkpoints],
             plan=None,
-            **body.model_dump(exclude={"metadata"}),
+            query=body.query.model_dump(exclude_none=True) if body.query else None,
+            **body.model_dump(exclude={"metadata", "query"}),
         )
         session.flush()
         return Answer(202, shown(session, job), {"Location": f"/v1/jobs/{job.id}", **RETRY_AFTER})

@@ -15,6 +15,7 @@ from app.api.problems import ApiProblem
 from app.store.tables import Resource
 
 INT64 = 2**63 - 1
+MOST_STEPS = 2_000_000  # of a run: the learning rate of each is held in memory while it is scored
 RETRY_AFTER = {"Retry-After": "1"}
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text cannot hold one
 

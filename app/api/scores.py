@@ -233,8 +233,13 @@ def _row(row: Score, scored: _Scored) -> dict[str, Any]:
         "label": given if scored.regression else _label(given),
         "predicted_label": predicted if scored.regression else _label(predicted),
         "loss": row.loss,
-        "agrees": given == predicted if known and not scored.regression else None,
+        "agrees": given == predicted if known and _is_class(given, scored) else None,
     }
+
+
+def _is_class(label: float | None, scored: _Scored) -> bool:
+    """Whether a prediction can agree with the label: not in regression, nor with a soft binary target."""
+    return label is not None and label.is_integer() and not scored.regression
 
 
 def _label(value: float | None) -> int | float | None:

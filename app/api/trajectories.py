@@ -15,6 +15,7 @@ from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, not_found, responses
 from app.api.resources import (
     INT64,
+    MOST_STEPS,
     NO_NUL,
     RETRY_AFTER,
     Body,
@@ -65,7 +66,7 @@ class TrajectoryIn(Body):
         description="N of the formulas; the length of the job's training set when left out.",
     )
     total_steps: int | None = Field(
-        None, ge=1, le=INT64, description="Steps of the run; the last checkpoint's step when left out."
+        None, ge=1, le=MOST_STEPS, description="Steps of the run; the last checkpoint's step when left out."
     )
     recipe: Recipe | None = Field(None, description="How to train it again; jobs that retrain ask for it.")
     notes: Notes = ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from app.catalog.base import Strict, refusal
 from app.catalog.shapes import INTEGERS, Shape, image_shape, words
 
+MOST_SCHEDULE = 10_000
 LOSS_OF = {"classification": "cross_entropy", "binary": "bce_with_logits", "regression": "mse"}
 
 
@@ -105,11 +107,20 @@ class Optimizer(Strict):
         return self
 
 
+def _storable(given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    text = json.dumps(given, ensure_ascii=False)
+    if len(text) > MOST_SCHEDULE:
+        raise refusal(f"the schedule takes {len(text)} characters as JSON; {MOST_SCHEDULE} at most.")
+    if "\x00" in text or "\\u0000" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise refusal("text must be Unicode without NUL and without lone surrogates.")
+    return given
+
+
 class Recipe(Strict):
     """How to train the run again: what jobs that retrain follow, and others only keep."""
 
     optimizer: Optimizer = Optimizer()
-    schedule: dict[str, JsonValue] = Field(
+    schedule: Annotated[dict[str, JsonValue], AfterValidator(_storable)] = Field(
         {}, description="The learning rate over the steps, by name and options."
     )
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)]

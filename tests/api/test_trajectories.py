@@ -182,3 +182,35 @@ def test_a_recipe_has_one_length(service: Service) -> None:
         recipe = {"batch_size": 64} | length
         answer = service.http.post("/v1/trajectories", json=RUN | {"recipe": recipe})
         assert pointers(problem(answer, 422, "validation_error")) == ["/recipe"]
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000"])
+def test_text_that_cannot_be_kept_is_refused_and_leaves_nothing(service: Service, text: str) -> None:
+    recipe = f'{{"batch_size": 1, "epochs": 1, "schedule": {{"name": "{text}"}}}}'
+    content = json.dumps(RUN)[:-1] + f', "recipe": {recipe}}}'
+    answer = service.http.post(
+        "/v1/trajectories", content=content, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code in (400, 422)
+    assert pages(service.http, "/v1/trajectories") == []
+
+
+def test_a_run_has_a_bounded_number_of_steps(service: Service) -> None:
+    run = service.trajectory()["id"]
+    answer = service.http.post(
+        f"/v1/trajectories/{run}/checkpoints",
+        files={"file": ("c.safetensors", b"x")},
+        data={"step": "1000000000", "learning_rate": "0.1"},
+    )
+    assert pointers(problem(answer, 422, "validation_error")) == ["/step"]
+    answer = service.http.post("/v1/trajectories", json=RUN | {"total_steps": 2**62})
+    assert pointers(problem(answer, 422, "validation_error")) == ["/total_steps"]
+
+
+@pytest.mark.parametrize("field", ["step", "learning_rate"])
+def test_a_number_with_underscores_is_refused(service: Service, field: str) -> None:
+    run = service.trajectory()["id"]
+    data = {"step": "10", "learning_rate": "0.1"} | {field: "1_0"}
+    files = {"file": ("c.safetensors", b"x")}
+    answer = service.http.post(f"/v1/trajectories/{run}/checkpoints", files=files, data=data)
+    assert pointers(problem(answer, 422, "validation_error")) == [f"/{field}"]

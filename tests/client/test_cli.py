@@ -120,3 +120,25 @@ def test_network_says_what_is_wrong_with_a_config(given: list[str], words: str) 
 
 def test_the_version_is_told() -> None:
     assert printed(CliRunner().invoke(main, ["--version"])).startswith("diffin, version 0.")
+
+
+@pytest.mark.parametrize("given", ["", "../datasets", "job 1"])
+def test_what_is_no_id_is_refused_before_it_is_sent(diffin: CliRunner, given: str) -> None:
+    result = diffin.invoke(main, ["status", given])
+    assert result.exit_code == 1 and "is no id" in result.output
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--method", "astrology"], "no method is called 'astrology'"),
+        (["-o", "colour=1"], "diff_in has no option colour"),
+        (["--train", "nope.npz"], "there is no file nope.npz"),
+    ],
+)
+def test_submit_checks_what_it_can_before_it_sends(
+    diffin: CliRunner, recording: Path, training: Dataset, more: list[str], words: str
+) -> None:
+    given = ["--train", training.id, "--trajectory", str(recording), *more]
+    result = diffin.invoke(main, ["submit", *given])
+    assert result.exit_code != 0 and words in result.output

@@ -26,7 +26,7 @@ def test_the_walkthrough_ends_with_the_wrong_labels(
     walkthrough: str, embedded_service: Service, tmp_path: Path
 ) -> None:
     python = Path(sys.executable).parent
-    environment = os.environ | {"DIFFIN_URL": embedded_service.url, "DIFFIN_KEY": embedded_service.key}
+    environment = os.environ | {"DIFFIN_URL": embedded_service.url, "DIFFIN_API_KEY": embedded_service.key}
     environment["PATH"] = f"{python}{os.pathsep}{environment['PATH']}"
     ran = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", walkthrough],

@@ -282,3 +282,34 @@ def test_ids_of_another_kind_are_not_found(client: httpx.Client, ready: dict[str
         other = ready["train"] if path != "datasets" else ready["trajectory"]
         problem(client.get(f"/v1/{path}/{other}"), 404, "not_found")
     problem(walk.post_job(client, ready["train"], ready["train"], ready["query"]), 404, "not_found")
+
+
+def test_an_absurd_learning_rate_is_the_users_fault(client: httpx.Client, ready: dict[str, str]) -> None:
+    run = walk.trajectory(client, batch_size=8)
+    walk.checkpoint(client, run, changed(), step=5, learning_rate=1e308)
+    for method in ("diff_in", "tracin", "diff_in_eq9"):
+        posted = walk.post_job(client, run, ready["train"], ready["query"], method={"name": method})
+        job = walk.finished(client, walk.ok(posted, 202)["id"])
+        assert (job["status"], job["error"]["code"]) == ("failed", "non_finite"), job
+        assert job["error"]["fault"] == "user"
+        assert "learning rate" in job["error"]["detail"]
+
+
+def test_a_run_that_learned_nothing_is_warned_of(client: httpx.Client, ready: dict[str, str]) -> None:
+    run = walk.trajectory(client)
+    walk.checkpoint(client, run, changed(), step=5, learning_rate=0)
+    posted = walk.post_job(client, run, ready["train"], ready["query"], method={"name": "diff_in_eq9"})
+    job = walk.finished(client, walk.ok(posted, 202)["id"])
+    codes = {warning["code"] for warning in job["result"]["warnings"]}
+    assert codes == {"as_published", "no_learning", "batch_size_unknown"}
+
+
+@pytest.mark.parametrize(
+    "part", [{}, {"labels": []}, {"indices": [-1]}, {"labels": [1], "indices": [1]}, {"indices": [3, 3]}]
+)
+def test_a_query_part_is_labels_or_indices(
+    client: httpx.Client, ready: dict[str, str], part: dict[str, list[int]]
+) -> None:
+    body = walk.ok(walk.post_job(client, ready["trajectory"], ready["train"], ready["query"], part), 422)
+    assert all(error["pointer"].startswith("/query") for error in body["errors"])
+    assert len(body["errors"]) == 1

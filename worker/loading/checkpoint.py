@@ -85,7 +85,11 @@ def _check(tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec]) -> No
         return
     told = [
         _told(what, list(names))
-        for what, names in (("missing", missing), ("not expected", extra), ("misfitting", misfits))
+        for what, names in (
+            ("missing", missing),
+            ("not expected", extra),
+            ("misfitting", [f"{name} {why}" for name, why in misfits.items()]),
+        )
         if names
     ]
     raise LoadError(
