@@ -82,4 +82,7 @@ def _check(what: Callable[[], None]) -> str:
 def _check_worker(database: Database, within: float) -> None:
     with database.snapshot() as session:
         if not workers.alive(session, within):
-            raise OSError(f"no worker heard of in the last {within:g} s: none runs, or it is still starting")
+            raise OSError(
+                f"no worker heard of in the last {within:g} s: none runs (`diffin worker` starts one), or it is "
+                "still starting"
+            )

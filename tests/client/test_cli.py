@@ -79,9 +79,9 @@ def test_cancelling_what_has_ended_is_refused_in_words(diffin: CliRunner, job: J
 def test_a_refused_option_is_named(
     diffin: CliRunner, trajectory: Trajectory, training: Dataset, query: Dataset
 ) -> None:
-    given = ["--train", training.id, "--query", query.id, "--trajectory", trajectory.id, "-o", "colour=1"]
-    result = diffin.invoke(main, ["submit", *given])
-    assert result.exit_code == 1 and "colour" in result.stderr
+    given = ["--train", training.id, "--query", query.id, "--trajectory", trajectory.id]
+    result = diffin.invoke(main, ["submit", *given, "-o", "lanczos_steps=0"])
+    assert result.exit_code == 1 and "lanczos_steps" in result.stderr
 
 
 def test_a_service_that_is_not_there_is_said_in_words() -> None:
