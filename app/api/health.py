@@ -83,6 +83,6 @@ def _check_worker(database: Database, within: float) -> None:
     with database.snapshot() as session:
         if not workers.alive(session, within):
             raise OSError(
-                f"no worker heard of in the last {within:g} s: none runs (`diffin worker` starts one), or it is "
-                "still starting"
+                f"no worker heard of in the last {within:g} s: none runs (`diffin worker` starts one), or it "
+                "is still starting"
             )
