@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +35,7 @@ def api(settings: Settings | None = None) -> None:
 def serve(settings: Settings | None = None) -> None:
     """Serves API and workers; all are stopped, and the work in hand finished, before this returns."""
     settings = settings or Settings()
+    _refuse_if_taken(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     subprocess.run([*COMMAND, "migrate"], check=True)
     key = settings.first_key
@@ -49,6 +51,20 @@ def serve(settings: Settings | None = None) -> None:
             worker.ask_to_stop()
         for worker in workers:
             worker.wait()
+
+
+def _refuse_if_taken(settings: Settings) -> None:
+    """Ends here, in words, when somebody else listens where the API is to: before a worker is started."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as taken:
+            sys.exit(
+                f"diffin  cannot listen on {settings.host}:{settings.port} ({taken.strerror}): "
+                "give another DIFFIN_PORT or DIFFIN_HOST"
+            )
 
 
 class SupervisedWorker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,8 @@ from diffin.models import (
     Summary,
     Trajectory,
     from_json,
+    id_of,
+    question,
 )
 
 T = TypeVar("T")
@@ -106,17 +107,17 @@ class Diffin:
             return self.upload_dataset(file, name=name or "dataset", format="npz", progress=progress)
 
     def dataset(self, dataset: str | Dataset) -> Dataset:
-        return self._get(Dataset, f"/v1/datasets/{_id(dataset)}")
+        return self._get(Dataset, f"/v1/datasets/{id_of(dataset)}")
 
     def datasets(self, *, limit: int | None = None) -> Iterator[Dataset]:
         return self._pages(Dataset, "/v1/datasets", {}, limit)
 
     def sample(self, dataset: str | Dataset, index: int) -> Json:
-        return self._json(f"/v1/datasets/{_id(dataset)}/samples/{index}")
+        return self._json(f"/v1/datasets/{id_of(dataset)}/samples/{index}")
 
     def sample_content(self, dataset: str | Dataset, index: int) -> bytes:
         """One sample as people look at it: a PNG for an image, text, or a row."""
-        return self._transport.send("GET", f"/v1/datasets/{_id(dataset)}/samples/{index}/content").content
+        return self._transport.send("GET", f"/v1/datasets/{id_of(dataset)}/samples/{index}/content").content
 
     # ---- trajectories and checkpoints
 
@@ -157,12 +158,12 @@ class Diffin:
             form["learning_rates"] = f"[{', '.join(map(repr, map(float, learning_rate)))}]"
         else:
             form["learning_rate"] = repr(float(learning_rate))
-        where = f"/v1/trajectories/{_id(trajectory)}/checkpoints"
+        where = f"/v1/trajectories/{id_of(trajectory)}/checkpoints"
         upload = Upload(Path(path), progress)
         return self._read(Checkpoint, self._transport.send("POST", where, form=form, upload=upload))
 
     def trajectory(self, trajectory: str | Trajectory) -> Trajectory:
-        return self._get(Trajectory, f"/v1/trajectories/{_id(trajectory)}")
+        return self._get(Trajectory, f"/v1/trajectories/{id_of(trajectory)}")
 
     def trajectories(self, *, limit: int | None = None) -> Iterator[Trajectory]:
         return self._pages(Trajectory, "/v1/trajectories", {}, limit)
@@ -210,10 +211,10 @@ class Diffin:
             TimeoutError: the inputs were still validating after `timeout` seconds.
         """
         self._inputs_ready(trajectory, train, query, timeout)
-        question = _question(trajectory, train, query, method, seed)
-        question |= {"name": name} if name else {}
-        question |= {"metadata": dict(metadata)} if metadata else {}
-        return self._read(Job, self._transport.send("POST", "/v1/jobs", json=question))
+        body = question(trajectory, train, query, method, seed)
+        body |= {"name": name} if name else {}
+        body |= {"metadata": dict(metadata)} if metadata else {}
+        return self._read(Job, self._transport.send("POST", "/v1/jobs", json=body))
 
     def estimate(
         self,
@@ -226,11 +227,11 @@ class Diffin:
     ) -> Estimate:
         """What `submit` with the same arguments would cost: forward passes, seconds, memory."""
         self._inputs_ready(trajectory, train, query, None)
-        question = _question(trajectory, train, query, method, seed)
-        return self._read(Estimate, self._transport.send("POST", "/v1/jobs/estimate", json=question))
+        body = question(trajectory, train, query, method, seed)
+        return self._read(Estimate, self._transport.send("POST", "/v1/jobs/estimate", json=body))
 
     def job(self, job: str | Job) -> Job:
-        return self._get(Job, f"/v1/jobs/{_id(job)}")
+        return self._get(Job, f"/v1/jobs/{id_of(job)}")
 
     def jobs(self, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
         """Newest first."""
@@ -249,7 +250,7 @@ class Diffin:
             JobFailed: it failed or was cancelled; `.job.error` says why.
             TimeoutError: `timeout` seconds went by; the job goes on.
         """
-        for body in self._transport.poll(f"/v1/jobs/{_id(job)}", timeout):
+        for body in self._transport.poll(f"/v1/jobs/{id_of(job)}", timeout):
             now = from_json(Job, body)
             if progress:
                 progress(now)
@@ -260,18 +261,18 @@ class Diffin:
         return now
 
     def cancel(self, job: str | Job) -> Job:
-        return self._read(Job, self._transport.send("POST", f"/v1/jobs/{_id(job)}/cancel"))
+        return self._read(Job, self._transport.send("POST", f"/v1/jobs/{id_of(job)}/cancel"))
 
     def delete(self, resource: str | Dataset | Trajectory | Job) -> None:
         """Deletes a data set, trajectory or job; refused while it is in use or running."""
         kinds = {"ds": "datasets", "tr": "trajectories", "job": "jobs"}
-        kind = _id(resource).partition("_")[0]
+        kind = id_of(resource).partition("_")[0]
         if kind not in kinds:
-            raise ValueError(f"{_id(resource)!r} is the id of no data set, trajectory or job")
-        self._transport.send("DELETE", f"/v1/{kinds[kind]}/{_id(resource)}")
+            raise ValueError(f"{id_of(resource)!r} is the id of no data set, trajectory or job")
+        self._transport.send("DELETE", f"/v1/{kinds[kind]}/{id_of(resource)}")
 
     def events(self, job: str | Job) -> list[Event]:
-        body = self._transport.send("GET", f"/v1/jobs/{_id(job)}/events").json()
+        body = self._transport.send("GET", f"/v1/jobs/{id_of(job)}/events").json()
         return [from_json(Event, event) for event in (body["data"] if isinstance(body, dict) else body)]
 
     # ---- answers
@@ -288,15 +289,15 @@ class Diffin:
     ) -> Iterator[Score]:
         """The samples' rows in this order, fetched page by page; `limit` rows at most, all without it."""
         filters = {"order": order, "label": label, "min": min, "max": max}
-        return self._pages(Score, f"/v1/jobs/{_id(job)}/scores", filters, limit)
+        return self._pages(Score, f"/v1/jobs/{id_of(job)}/scores", filters, limit)
 
     def score(self, job: str | Job, sample_index: int) -> Score:
         """One sample's row with its contribution from each checkpoint, which add up to its score."""
-        return self._get(Score, f"/v1/jobs/{_id(job)}/scores/{sample_index}")
+        return self._get(Score, f"/v1/jobs/{id_of(job)}/scores/{sample_index}")
 
     def summary(self, job: str | Job) -> Summary:
         """Count, mean, quantiles and histogram of the scores, and the same by class."""
-        return self._get(Summary, f"/v1/jobs/{_id(job)}/summary")
+        return self._get(Summary, f"/v1/jobs/{id_of(job)}/summary")
 
     # ---- the service
 
@@ -336,23 +337,3 @@ class Diffin:
 
     def _pages(self, cls: type[T], path: str, params: Json, limit: int | None) -> Iterator[T]:
         return (from_json(cls, row) for row in self._transport.pages(path, params, limit))
-
-
-def _id(resource: str | Dataset | Trajectory | Job) -> str:
-    """The id, as it goes into a path; raises ValueError for what is none."""
-    given = resource if isinstance(resource, str) else resource.id
-    if not re.fullmatch(r"[a-z]+_[0-9A-Za-z-]+", given):
-        raise ValueError(f"{given!r} is no id: ids look like job_0197f4e8-0d3b-7c5e-9c4f-3f1f2d1f6a52")
-    return given
-
-
-def _question(
-    trajectory: str | Trajectory,
-    train: str | Dataset,
-    query: str | Dataset | None,
-    method: str | Mapping[str, Any],
-    seed: int,
-) -> Json:
-    body = {"type": "influence", "trajectory_id": _id(trajectory), "train_dataset_id": _id(train)}
-    body |= {"query_dataset_id": _id(query)} if query is not None else {}
-    return body | {"method": {"name": method} if isinstance(method, str) else dict(method), "seed": seed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
@@ -208,3 +209,24 @@ def _convert(hint: Any, value: Any) -> Any:
     if hint is datetime:
         return datetime.fromisoformat(value)
     return value
+
+
+def id_of(resource: str | Dataset | Trajectory | Job) -> str:
+    """The id, as it goes into a path; raises ValueError for what is none."""
+    given = resource if isinstance(resource, str) else resource.id
+    if not re.fullmatch(r"[a-z]+_[0-9A-Za-z-]+", given):
+        raise ValueError(f"{given!r} is no id: ids look like job_0197f4e8-0d3b-7c5e-9c4f-3f1f2d1f6a52")
+    return given
+
+
+def question(
+    trajectory: str | Trajectory,
+    train: str | Dataset,
+    query: str | Dataset | None,
+    method: str | Mapping[str, Any],
+    seed: int,
+) -> Json:
+    """The body of a request for an influence job."""
+    body = {"type": "influence", "trajectory_id": id_of(trajectory), "train_dataset_id": id_of(train)}
+    body |= {"query_dataset_id": id_of(query)} if query is not None else {}
+    return body | {"method": {"name": method} if isinstance(method, str) else dict(method), "seed": seed}

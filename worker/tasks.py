@@ -48,6 +48,8 @@ def _serve(work_id: str, attempt: int) -> None:
 @signals.worker_process_init.connect
 def _prepare(**_: Any) -> None:
     settings = Settings()
+    torch.backends.cudnn.allow_tf32 = False  # scores are float32 on every device,
+    torch.backends.cudnn.deterministic = True  # and the same bits twice
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.workers))
 
 

@@ -30,5 +30,6 @@ def test_the_embedded_service_keeps_the_contract(embedded_service: Service, seed
     passes(embedded_service, seed)
 
 
-def test_the_production_service_keeps_the_contract(production_service: Service) -> None:
-    passes(production_service, 0)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_production_service_keeps_the_contract(production_service: Service, seed: int) -> None:
+    passes(production_service, seed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +51,14 @@ def test_an_upload_that_does_not_say_its_size_is_stopped_on_the_way(small: servi
         connection.close()
     assert status == 413
     assert left_behind(small) == []
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_started(
+    small: services.Service, tmp_path: Path
+) -> None:
+    taken = {**small.environment, "DIFFIN_DATA_DIR": str(tmp_path / "other")}
+    command = [sys.executable, "-m", "diffin.cli", "serve"]
+    ended = subprocess.run(command, env=taken, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    assert "cannot listen" in ended.stderr and "DIFFIN_PORT" in ended.stderr
+    assert not (tmp_path / "other").exists()
