@@ -28,6 +28,9 @@ def plan(mine: Process, row: Work, renewal: Renewal) -> None:
     with mine.database.transaction() as session:
         record = locked(session, job.id)
         work.finish(session, renewal.lease)
+        if record.status == "cancelling":
+            jobs.settle_cancelled(session, mine.blobs, record)
+            return
         jobs.set_plan(record, {"chunk": chunk, "block": size}, job.cost.cost(n, queries, m, job.batch_size))
         for k in reversed(range(m)):
             ready = "plan"
@@ -54,7 +57,7 @@ def plan(mine: Process, row: Work, renewal: Renewal) -> None:
                     total=per_sample * (stop - start),
                 )
         work.add(session, "reduce", job.id, waits_for="block")
-        jobs.stage_done(session, record, "plan")
+        jobs.stage_done(session, mine.blobs, record, "plan")
 
 
 def _measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -9,11 +10,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from kombu.exceptions import OperationalError
+
 from app.settings import Settings
 from app.store.blobs import BlobStore
 from app.store.db import Database, Message
 from worker.celery import celery
 
+log = logging.getLogger(__name__)
 stopping = threading.Event()  # set once the worker is asked to stop: no further unit is taken
 busy = threading.Event()  # set while a message is being served
 
@@ -42,6 +46,11 @@ def process() -> Process:
 
 
 def ring(messages: list[Message]) -> None:
-    """Rings the doorbell of the workers."""
-    for message in messages:
-        celery.send_task(message.task, (message.work_id, message.attempt), queue=message.queue)
+    """Rings the doorbell of the workers; a broker out of reach is logged, not raised."""
+    try:
+        for message in messages:
+            celery.send_task(
+                message.task, (message.work_id, message.attempt), queue=message.queue, retry=False
+            )
+    except (OperationalError, OSError) as problem:
+        log.warning("the broker is out of reach (%s); a sweeper will ring again", problem)

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from app.store import jobs, sweeper, work
 from app.store.tables import Work
 from app.store.work import Lease, LeaseLostError
@@ -35,13 +33,15 @@ def serve(work_id: str, attempt: int) -> None:
     """Does the unit that the message names, then others of the same subject while there are any."""
     mine = process()
     leave_at = time.monotonic() + STAY_SECONDS
-    while True:
+    with mine.database.snapshot() as session:
+        named = session.get(Work, work_id)
+    while named is not None:
         row = _claim(mine, work_id, attempt)
-        if row is None:
-            return
-        _attempt(mine, row)
+        if row is not None:
+            _attempt(mine, row)
         with mine.database.transaction() as session:
-            following = work.next_of(session, row.subject)
+            # Also when somebody else was faster: the subject may have more to do.
+            following = work.next_of(session, named.subject)
             if following is None:
                 return
             if stopping.is_set() or time.monotonic() > leave_at:
@@ -100,8 +100,8 @@ def _end(mine: Process, lease: Lease, row: Work, error: dict[str, Any]) -> None:
 
 def _retry(mine: Process, row: Work, crash: Exception) -> None:
     mine.at_hand.clear()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    # What was away for a moment (a disk, a driver) gets time to come back.
+    stopping.wait(min(0.5 * 2**row.failures, mine.settings.lease_seconds / 3))
     error = problem(
         "internal_error",
         f"The service failed at this ({row.kind}) in every attempt; the last one: {type(crash).__name__}: "

@@ -79,7 +79,7 @@ def _deliver(
             record = locked(session, row.subject)
             blob = mine.blobs.keep(session, staged)
             work.finish(session, renewal.lease, result=result, result_blob=blob)
-            jobs.stage_done(session, record, row.stage)
+            jobs.stage_done(session, mine.blobs, record, row.stage)
 
 
 def _plan(mine: Process, job: InfluenceJob) -> dict[str, Any]:

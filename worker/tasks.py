@@ -6,12 +6,12 @@ import logging
 import os
 import signal
 import threading
+import time
 from importlib import metadata
 from typing import Any
 
 import torch
 from celery import signals
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.settings import Settings
 from app.store import sweeper, workers
@@ -20,6 +20,7 @@ from worker.job import pick_device
 from worker.process import busy, process, stopping
 from worker.run import serve
 
+TIDY_SECONDS = 600.0
 VERSION = metadata.version("diffin")
 log = logging.getLogger(__name__)
 _halt = threading.Event()
@@ -75,19 +76,23 @@ def _stop_sweeping(**_: Any) -> None:
 def _sweep_until_halted(queues: list[str]) -> None:
     mine, parent = process(), os.getppid()
     settings = mine.settings
+    tidy_at = time.monotonic()
     while not _halt.is_set():
         try:
             with mine.database.transaction() as session:
                 workers.beat(session, mine.owner, queues, _device(settings), VERSION)
-                sweeper.sweep(
-                    session,
-                    mine.blobs,
-                    max_attempts=settings.max_attempts,
-                    lease_seconds=settings.lease_seconds,
-                    idle_queues=() if busy.is_set() else queues,
-                )
-        except (SQLAlchemyError, OSError) as problem:
-            log.warning("sweeper: %s; trying again", problem)
+            sweeper.sweep(
+                mine.database,
+                mine.blobs,
+                max_attempts=settings.max_attempts,
+                lease_seconds=settings.lease_seconds,
+                idle_queues=() if busy.is_set() else queues,
+            )
+            if time.monotonic() >= tidy_at:
+                tidy_at = time.monotonic() + TIDY_SECONDS
+                sweeper.tidy(mine.database, mine.blobs)
+        except Exception as problem:  # whatever it is, a worker without its sweeper is worse
+            log.warning("sweeper: %s: %s; trying again", type(problem).__name__, problem)
         if settings.exit_with_parent and os.getppid() != parent:
             log.warning("the process that started this worker is gone: stopping")
             os.kill(os.getpid(), signal.SIGTERM)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,10 @@ class BlobStore:
             and time.time() - path.stat().st_mtime > older_than
         ]
         for path in orphans:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         return len(orphans)
 
     def check(self) -> None:
@@ -104,6 +108,14 @@ class BlobStore:
             path.write_bytes(b"ok")
             if path.read_bytes() != b"ok":
                 raise OSError(f"{self.folder} does not give back what is written to it")
+
+
+def _age(path: Path) -> float:
+    """Seconds since the path was written to; 0 when it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def digest(path: Path) -> str:

@@ -57,6 +57,7 @@ def _end_validation(session: Session, blobs: BlobStore, dataset: Dataset) -> Non
 def delete(session: Session, blobs: BlobStore, dataset: Dataset) -> None:
     """Removes the data set and its bytes. The caller has checked that no job names it."""
     work.drop(session, dataset.id)
+    session.refresh(dataset, with_for_update=True)  # a worker may just have named other blobs
     session.delete(dataset)
     blobs.forget(session, dataset.source_blob, dataset.inputs_blob, dataset.targets_blob, dataset.ids_blob)
 

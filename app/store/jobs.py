@@ -46,11 +46,18 @@ def get(session: Session, project_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.id == job_id, Job.project_id == project_id))
 
 
-def locked(session: Session, job_id: str) -> Job | None:
-    """The job with its row locked until the end of the transaction."""
-    return session.scalar(
-        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
-    )
+def locked(session: Session, job_id: str, *, patient: bool = True) -> Job | None:
+    """The job with its row locked until the end of the transaction.
+
+    Impatient, it is None where somebody else holds the lock.
+    """
+    query = select(Job).where(Job.id == job_id).with_for_update(skip_locked=not patient)
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def cancelling(session: Session) -> Sequence[str]:
+    """Ids of the jobs that are being cancelled."""
+    return session.scalars(select(Job.id).where(Job.status == "cancelling")).all()
 
 
 def using(
@@ -117,8 +124,11 @@ def set_plan(job: Job, plan: dict[str, Any], total: int) -> None:
     job.plan, job.total = plan, total
 
 
-def stage_done(session: Session, job: Job, stage: str) -> None:
-    """Queues what waited for `stage` and reports progress."""
+def stage_done(session: Session, blobs: BlobStore, job: Job, stage: str) -> None:
+    """Queues what waited for `stage` and reports progress; ends a job whose last running unit this was."""
+    if job.status == "cancelling":
+        settle_cancelled(session, blobs, job)
+        return
     work.release(session, job.id, stage)
     events.append(session, job.id, "job.progress", progress(session, job))
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.store import datasets, idempotency, jobs, trajectories, work
 from app.store.blobs import BlobStore
+from app.store.db import Database
 from app.store.tables import Checkpoint, Dataset, Work
 
 WORKER_LOST = {
@@ -24,7 +25,7 @@ WORKER_LOST = {
 
 
 def sweep(
-    session: Session,
+    database: Database,
     blobs: BlobStore,
     *,
     max_attempts: int,
@@ -33,15 +34,32 @@ def sweep(
 ) -> int:
     """One round; returns how many units were put back, given up or rung for again.
 
+    Each unit in a transaction of its own: a job whose reduction holds its lock for long delays nobody else's.
+
     Args:
         idle_queues: what this worker listens to, if it has nothing to do. Only then is an old message a lost
             one: while workers are busy it waits its turn, and ringing again would only pile up messages.
     """
-    overdue = work.overdue(session)
+    with database.snapshot() as session:
+        overdue = work.overdue(session)
     for row in overdue:
-        put_back(session, blobs, row, max_attempts, _lost(row), overdue=True)
-    idempotency.purge(session)
-    return len(overdue) + work.ring_again(session, idle_queues, 2 * lease_seconds)
+        with database.transaction() as session:
+            put_back(session, blobs, row, max_attempts, _lost(row), overdue=True)
+    with database.transaction() as session:
+        return len(overdue) + work.ring_again(session, idle_queues, 2 * lease_seconds)
+
+
+def tidy(database: Database, blobs: BlobStore) -> None:
+    """What need not be done every second: old answers, jobs that stayed `cancelling`, files nobody names."""
+    with database.transaction() as session:
+        idempotency.purge(session)
+    with database.snapshot() as session:
+        left = jobs.cancelling(session)
+        blobs.collect(session)
+    for job_id in left:
+        with database.transaction() as session:
+            if (job := jobs.locked(session, job_id, patient=False)) is not None:
+                jobs.settle_cancelled(session, blobs, job)
 
 
 def put_back(
@@ -54,7 +72,9 @@ def put_back(
     overdue: bool = False,
 ) -> None:
     """Queues the next attempt of a unit, or ends what it belongs to with `error` when none is left."""
-    job = jobs.locked(session, row.subject)
+    job = jobs.locked(session, row.subject, patient=not overdue)
+    if job is None and row.kind != "validate":
+        return  # gone, or its owner is in the middle of writing
     unit = work.locked(session, row, overdue=overdue)
     if unit is None:
         return

@@ -92,6 +92,7 @@ def invalid(session: Session, blobs: BlobStore, checkpoint: Checkpoint, error: d
 
 def delete_checkpoint(session: Session, blobs: BlobStore, checkpoint: Checkpoint) -> None:
     work.drop(session, checkpoint.id)
+    session.refresh(checkpoint, with_for_update=True)  # a worker may just have named another blob
     session.delete(checkpoint)
     blobs.forget(session, checkpoint.blob)
 

@@ -61,9 +61,11 @@ def test_what_nobody_names_is_collected(database: Database, blobs: BlobStore) ->
     kept = keep(database, blobs, b"abc")
     (blobs.folder / "ab").mkdir(exist_ok=True)
     (blobs.folder / "ab" / "orphan").write_bytes(b"lost by a crash before the commit")
+    (blobs.staging / "tmp").mkdir()
+    (blobs.staging / "tmp" / "inputs.npy").write_bytes(b"lost by a crash of a validation")
     with database.snapshot() as session:
         assert blobs.collect(session) == 0
-        assert blobs.collect(session, older_than=-1) == 1
+        assert blobs.collect(session, older_than=-1) == 2
         assert blobs.path(session, kept).exists()
 
 

@@ -95,6 +95,31 @@ def test_a_running_job_is_cancelled_when_its_unit_lets_go(
     assert status(database, job_id) == "cancelled"
 
 
+def test_a_running_unit_that_ends_after_the_cancel_ends_the_job(
+    database: Database, blobs: BlobStore, job_id: str
+) -> None:
+    lease = start(database, job_id)
+    with database.transaction() as session:
+        jobs.cancel(session, blobs, session.get_one(Job, job_id))
+    with database.transaction() as session:
+        job = jobs.locked(session, job_id)
+        assert job is not None
+        work.finish(session, lease)
+        jobs.stage_done(session, blobs, job, "plan")
+    assert status(database, job_id) == "cancelled"
+    assert units(database, job_id) == 0
+
+
+def test_a_job_left_cancelling_is_settled_by_the_tidying(
+    database: Database, blobs: BlobStore, job_id: str
+) -> None:
+    with database.transaction() as session:
+        session.get_one(Job, job_id).status = "cancelling"
+        work.drop(session, job_id)
+    sweeper.tidy(database, blobs)
+    assert status(database, job_id) == "cancelled"
+
+
 def test_a_cancelled_job_whose_worker_died_is_settled_by_the_sweeper(
     database: Database, blobs: BlobStore, job_id: str
 ) -> None:
@@ -102,8 +127,7 @@ def test_a_cancelled_job_whose_worker_died_is_settled_by_the_sweeper(
     with database.transaction() as session:
         jobs.cancel(session, blobs, session.get_one(Job, job_id))
         session.get_one(Work, lease.work_id).lease_expires_at = 0
-    with database.transaction() as session:
-        sweeper.sweep(session, blobs, max_attempts=3, lease_seconds=60)
+    sweeper.sweep(database, blobs, max_attempts=3, lease_seconds=60)
     assert status(database, job_id) == "cancelled"
 
 
@@ -146,8 +170,7 @@ def test_after_the_last_attempt_the_job_fails_as_worker_lost(
         lease = start(database, job_id)
         with database.transaction() as session:
             session.get_one(Work, lease.work_id).lease_expires_at = 0
-        with database.transaction() as session:
-            sweeper.sweep(session, blobs, max_attempts=3, lease_seconds=60)
+        sweeper.sweep(database, blobs, max_attempts=3, lease_seconds=60)
     with database.snapshot() as session:
         job = session.get_one(Job, job_id)
         assert job.status == "failed"
@@ -180,7 +203,7 @@ def test_two_workers_that_finish_at_once_release_what_waits_once(
                 job = jobs.locked(session, job_id)
                 assert job is not None
                 work.finish(session, lease)
-                jobs.stage_done(session, job, "block")
+                jobs.stage_done(session, blobs, job, "block")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(finish_one, "abcd"))
