@@ -36,7 +36,7 @@ def serve(work_id: str, attempt: int) -> None:
     with mine.database.snapshot() as session:
         named = session.get(Work, work_id)
     while named is not None:
-        row = _claim(mine, work_id, attempt)
+        row = _claim(mine, named.subject, work_id, attempt)
         if row is not None:
             _attempt(mine, row)
         with mine.database.transaction() as session:
@@ -50,17 +50,12 @@ def serve(work_id: str, attempt: int) -> None:
             work_id, attempt = following.id, following.attempt
 
 
-def _claim(mine: Process, work_id: str, attempt: int) -> Work | None:
+def _claim(mine: Process, subject: str, work_id: str, attempt: int) -> Work | None:
     with mine.database.transaction() as session:
-        row = session.get(Work, work_id)
-        if row is None:
-            return None
-        job = jobs.locked(session, row.subject)
+        job = jobs.locked(session, subject)
         claimed = work.claim(session, work_id, attempt, mine.owner, mine.settings.lease_seconds)
         if claimed is not None and job is not None and not jobs.start(session, job, attempt):
-            session.delete(claimed)  # the job is being cancelled
-            session.flush()
-            jobs.settle_cancelled(session, mine.blobs, job)
+            jobs.unit_stopped(session, mine.blobs, job, claimed)
             return None
         return claimed
 
@@ -75,7 +70,7 @@ def _attempt(mine: Process, row: Work) -> None:
     except CancelledError:
         _give_up_cancelled(mine, row)
     except UserError as refused:
-        _end(mine, renewal.lease, row, refused.problem)
+        _end(mine, row, refused.problem)
     except Exception as crash:
         log.exception("%s of %s failed in attempt %d", row.kind, row.subject, row.attempt)
         _retry(mine, row, crash)
@@ -86,12 +81,10 @@ def _give_up_cancelled(mine: Process, row: Work) -> None:
         job = jobs.locked(session, row.subject)
         unit = work.locked(session, row)
         if job is not None and unit is not None:
-            session.delete(unit)
-            session.flush()
-            jobs.settle_cancelled(session, mine.blobs, job)
+            jobs.unit_stopped(session, mine.blobs, job, unit)
 
 
-def _end(mine: Process, lease: Lease, row: Work, error: dict[str, Any]) -> None:
+def _end(mine: Process, row: Work, error: dict[str, Any]) -> None:
     with mine.database.transaction() as session:
         jobs.locked(session, row.subject)
         if work.locked(session, row) is not None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.store import events, scores, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
-from app.store.tables import Job, Trajectory
+from app.store.tables import Job, Trajectory, Work
 
 FINISHED = ("succeeded", "failed", "cancelled")
 UNIT = "forward_passes"
@@ -179,6 +179,13 @@ def settle_cancelled(session: Session, blobs: BlobStore, job: Job, *, force: boo
     """cancelling → cancelled, once nothing of it runs any more."""
     if job.status == "cancelling" and (force or not work.running(session, job.id)):
         _end(session, blobs, job, "cancelled", {"status": "cancelled"})
+
+
+def unit_stopped(session: Session, blobs: BlobStore, job: Job, unit: Work) -> None:
+    """A unit of a job that is being cancelled let go: forget it, and end the job if it was the last."""
+    session.delete(unit)
+    session.flush()
+    settle_cancelled(session, blobs, job)
 
 
 def delete(session: Session, blobs: BlobStore, job: Job) -> None:

@@ -79,9 +79,7 @@ def put_back(
     if unit is None:
         return
     if job is not None and job.status == "cancelling":
-        session.delete(unit)
-        session.flush()
-        jobs.settle_cancelled(session, blobs, job)
+        jobs.unit_stopped(session, blobs, job, unit)
     elif not work.retry(session, unit, max_attempts):
         give_up(session, blobs, unit.subject, error)
 
