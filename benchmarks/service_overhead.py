@@ -32,7 +32,7 @@ from worker.influence.memory import chunk_size
 from worker.influence.networks import build
 from worker.influence.score import score
 from worker.influence.task import Task
-from worker.influence.trajectory import Arrays, Checkpoint, Schedule
+from worker.influence.trajectory import Arrays, Checkpoint, Schedule, Trajectory
 
 CONFIG = {"in_channels": 1, "num_classes": 10, "channels": [16, 32], "image_size": [28, 28]}
 MEAN, STD = 0.1307, 0.3081
@@ -83,7 +83,9 @@ def engine_alone(
         task, checkpoints[-1], train_set.inputs[:1], train_set.targets[:1], budget_bytes=1024**3
     )
     started = time.perf_counter()
-    result = score("diff_in", task, checkpoints, schedule, train_set, query, chunk=chunk, options={})
+    result = score(
+        "diff_in", task, Trajectory(checkpoints, schedule), train_set, query, chunk=chunk, options={}
+    )
     return time.perf_counter() - started, result.scores.numpy()
 
 

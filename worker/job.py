@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from safetensors.torch import load_file
@@ -24,6 +24,7 @@ from worker.influence.networks import build
 from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Task
 from worker.influence.trajectory import Checkpoint, Schedule
+from worker.influence.trajectory import Trajectory as EngineTrajectory
 from worker.process import Process
 
 DTYPE = torch.float32
@@ -58,39 +59,56 @@ class InfluenceJob:
             return None
         return self._data(self.query, selected(self.query, self.query_selection), tick)
 
-    def checkpoint(self, k: int) -> Checkpoint:
-        """Checkpoint k, by step, on the device; the one in hand is kept."""
-        if self._loaded.get("k") != k:
-            tensors = load_file(self.checkpoint_files[k], device=str(self.device))
-            parameters = self.parameters
-            self._loaded.update(
-                k=k,
-                checkpoint=Checkpoint(
-                    step=self.schedule.steps[k],
-                    learning_rates=self.schedule.learning_rates[k],
-                    params={name: tensors[name].to(DTYPE) for name in parameters},
-                    buffers={
-                        name: t.to(DTYPE) if t.is_floating_point() else t
-                        for name, t in tensors.items()
-                        if name not in parameters
-                    },
-                ),
-            )
-        checkpoint: Checkpoint = self._loaded["checkpoint"]
-        return checkpoint
+    @cached_property
+    def trajectory(self) -> EngineTrajectory:
+        """The run as the engine takes it: a checkpoint is read when it is asked for."""
+        return EngineTrajectory(
+            Files(self.checkpoint_files, self.schedule, self.parameters, self.device), self.schedule
+        )
 
     @cached_property
     def parameters(self) -> list[str]:
         """Names of the network's parameters, in its own order: transforms compare the order of keys too."""
         return [name for name, _ in self.task.network.named_parameters()]
 
-    @cached_property
-    def _loaded(self) -> dict[str, Any]:
-        return {}
-
     def _data(self, arrays: Arrays, rows: Any, tick: Callable[[int], None]) -> StoredData:
         targets = torch.int64 if self.classification else DTYPE
         return StoredData(arrays, self.preprocessing, targets, self.device, rows=rows, tick=tick)
+
+
+class Files(Sequence[Checkpoint]):
+    """Checkpoints, by step, as files: the two asked for last are kept on the device."""
+
+    def __init__(
+        self, files: Sequence[Path], schedule: Schedule, parameters: list[str], device: torch.device
+    ) -> None:
+        self._files, self._schedule, self._parameters, self._device = files, schedule, parameters, device
+        self._read = lru_cache(maxsize=2)(self._load)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, k: int) -> Checkpoint: ...
+    @overload
+    def __getitem__(self, k: slice) -> Sequence[Checkpoint]: ...
+    def __getitem__(self, k: int | slice) -> Checkpoint | Sequence[Checkpoint]:
+        if isinstance(k, slice):
+            return [self[i] for i in range(*k.indices(len(self)))]
+        return self._read(range(len(self))[k])
+
+    def _load(self, k: int) -> Checkpoint:
+        tensors = load_file(self._files[k], device=str(self._device))
+        return Checkpoint(
+            step=self._schedule.steps[k],
+            learning_rates=self._schedule.learning_rates[k],
+            params={name: tensors[name].to(DTYPE) for name in self._parameters},
+            buffers={
+                name: t.to(DTYPE) if t.is_floating_point() else t
+                for name, t in tensors.items()
+                if name not in self._parameters
+            },
+        )
 
 
 def locked(session: Session, job_id: str) -> Job:

@@ -62,7 +62,7 @@ def plan(mine: Process, row: Work, renewal: Renewal) -> None:
 
 def _measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, float]:
     """(samples in a chunk, seconds of a forward pass of one sample)."""
-    data, checkpoint = job.train_data(renewal.tick), job.checkpoint(len(job.schedule.steps) - 1)
+    data, checkpoint = job.train_data(renewal.tick), job.trajectory.checkpoints[-1]
     inputs, targets = next(data.chunks(1, range(1)))
     try:
         chunk = chunk_size(job.task, checkpoint, inputs, targets, budget_bytes=mine.settings.memory_bytes)

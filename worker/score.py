@@ -31,9 +31,8 @@ def sweep(mine: Process, row: Work, renewal: Renewal) -> None:
     swept: Sweep = _checked(
         lambda: compute(
             job.task,
-            job.checkpoint(k),
+            job.trajectory,
             k,
-            job.schedule,
             job.train_data(renewal.tick),
             job.query_data(renewal.tick),
             carry,
@@ -50,7 +49,7 @@ def block(mine: Process, row: Work, renewal: Renewal) -> None:
     """Scores a range of samples at one checkpoint."""
     job, k = influence_job.load(mine, row.subject), row.payload["k"]
     vectors = _swept(mine, job, k)[0] if job.method.sweep is not None else {}
-    checkpoint, per_sample = job.checkpoint(k), job.cost.per_sample(len(job.train), job.batch_size)
+    per_sample = job.cost.per_sample(len(job.train), job.batch_size)
     data = job.train_data(lambda samples: renewal.tick(samples * per_sample))
     started = time.monotonic()
 
@@ -58,7 +57,7 @@ def block(mine: Process, row: Work, renewal: Renewal) -> None:
         inputs, targets = next(data.chunks(len(rows), rows))
         try:
             return job.method.score_chunk(
-                job.task, checkpoint, k, job.schedule, vectors, inputs, targets, options=job.options
+                job.task, job.trajectory, k, vectors, inputs, targets, rows, options=job.options
             )
         except NonFiniteError as bad:
             raise bad.shifted(rows[0]) from None

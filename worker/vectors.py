@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from worker.influence.methods import Chunk, Sweep
 from worker.influence.task import Tensors
 
-CARRY = "carry"
+CARRY = "carry."
 COLUMNS = np.dtype(
     [("contribution", "<f8"), ("loss", "<f8"), ("prediction", "<f8"), ("self_influence", "<f8")]
 )
@@ -20,7 +20,7 @@ COLUMNS = np.dtype(
 
 def save_sweep(sweep: Sweep, path: Path) -> None:
     """Writes vectors and carry as one safetensors file, tensors named `<vector>/<parameter>`."""
-    named = dict(sweep.vectors) | ({CARRY: sweep.carry} if sweep.carry is not None else {})
+    named = sweep.vectors | {CARRY + name: tensors for name, tensors in (sweep.carry or {}).items()}
     flat = {
         f"{vector}/{name}": t.contiguous().cpu()
         for vector, tensors in named.items()
@@ -31,14 +31,15 @@ def save_sweep(sweep: Sweep, path: Path) -> None:
 
 def load_sweep(
     path: Path, parameters: list[str], device: torch.device
-) -> tuple[dict[str, Tensors], Tensors | None]:
+) -> tuple[dict[str, Tensors], dict[str, Tensors] | None]:
     """(vectors, carry) as `save_sweep` wrote them, those over the parameters in the network's order."""
     read: dict[str, Tensors] = {}
     for name, tensor in load_file(path, device=str(device)).items():
         vector, _, part = name.partition("/")
         read.setdefault(vector, {})[part] = tensor
-    vectors = {name: _ordered(tensors, parameters) for name, tensors in read.items()}
-    return vectors, vectors.pop(CARRY, None)
+    found = {name: _ordered(tensors, parameters) for name, tensors in read.items()}
+    carry = {name.removeprefix(CARRY): found.pop(name) for name in list(found) if name.startswith(CARRY)}
+    return found, carry or None
 
 
 def _ordered(tensors: Tensors, parameters: list[str]) -> Tensors:

@@ -14,7 +14,7 @@ from torch import nn
 from tests.influence.reference import Dense
 from worker.influence.score import Result, score
 from worker.influence.task import Loss, Task
-from worker.influence.trajectory import Arrays, Checkpoint, Schedule
+from worker.influence.trajectory import Arrays, Checkpoint, Schedule, Trajectory
 
 # rates differ within a segment, segments in length, and the largest are past what the curvature can bear
 RATES = ((4.9, 0.1, 0.4), (0.3, 3.8, 0.2, 0.6, 0.5), (5.7, 0.05))
@@ -30,6 +30,10 @@ class Run:
     schedule: Schedule
     train: Arrays
     query: Arrays
+
+    @property
+    def trajectory(self) -> Trajectory:
+        return Trajectory(self.checkpoints, self.schedule)
 
     @cached_property
     def dense(self) -> list[Dense]:
@@ -50,8 +54,7 @@ class Run:
         return score(
             method,
             self.task,
-            self.checkpoints,
-            self.schedule,
+            self.trajectory,
             self.train,
             self.query,
             seed=seed,

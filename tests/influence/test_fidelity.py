@@ -14,7 +14,7 @@ from torch import nn
 from worker.influence.evaluate import leave_one_out, precision_at_k, spearman
 from worker.influence.score import score
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Arrays, Checkpoint, Schedule
+from worker.influence.trajectory import Arrays, Checkpoint, Schedule, Trajectory
 
 N, BATCH, RATE, STEPS, REMOVED = 400, 40, 0.2, (32, 64, 96, 128, 160), 60
 
@@ -90,7 +90,12 @@ class Run:
     def judged(self, method: str, **options: Any) -> tuple[float, float]:
         """(Spearman of the method's scores with leave-one-out, their precision against the flips)."""
         scores = score(
-            method, self.task, self.checkpoints, self.schedule, self.data, self.query, options=options
+            method,
+            self.task,
+            Trajectory(self.checkpoints, self.schedule),
+            self.data,
+            self.query,
+            options=options,
         ).scores
         precision = precision_at_k(scores, self.flipped, int(self.flipped.sum()))
         return spearman(scores[self.removed], self.harm), precision

@@ -22,7 +22,7 @@ def test_blocks_on_any_machine_give_the_bits_of_one_pass(run: Run, name: str) ->
     whole = run.score(name, chunk=3)
     for k in (2, 1, 0):
         vectors: dict[str, Tensors] = {}
-        at = (run.task, run.checkpoints[k], k, run.schedule)
+        at = (run.task, run.trajectory, k)
         if method.sweep is not None:
             swept = method.sweep(*at, run.train, run.query, carry, seed=0, chunk=3, options={})
             vectors, carry = swept.vectors, swept.carry
@@ -36,7 +36,7 @@ def test_blocks_on_any_machine_give_the_bits_of_one_pass(run: Run, name: str) ->
 def test_a_chained_sweep_wants_its_carry(one_run: Run) -> None:
     sweep = METHODS["diff_in"].sweep
     assert sweep is not None
-    at = (one_run.task, one_run.checkpoints[0], 0, one_run.schedule, one_run.train, one_run.query)
+    at = (one_run.task, one_run.trajectory, 0, one_run.train, one_run.query)
     with pytest.raises(ValueError, match="carry of the one at checkpoint 1"):
         sweep(*at, None, seed=0, chunk=4, options={})
 
@@ -75,11 +75,11 @@ def test_a_method_that_needs_a_query_set_says_so(one_run: Run, method: str) -> N
     assert METHODS[method].needs_query
     for query in (None, Arrays(one_run.query.inputs[:0], one_run.query.targets[:0])):
         with pytest.raises(ValueError, match="query set"):
-            score(method, one_run.task, one_run.checkpoints, one_run.schedule, one_run.train, query)
+            score(method, one_run.task, one_run.trajectory, one_run.train, query)
 
 
 def test_self_influence_and_loss_need_no_query_set(one_run: Run) -> None:
-    at = (one_run.task, one_run.checkpoints, one_run.schedule, one_run.train)
+    at = (one_run.task, one_run.trajectory, one_run.train)
     assert len(score("diff_in_eq9", *at, options={"target": "self"}).scores) == 13
     assert len(score("loss", *at).scores) == 13
 

@@ -18,13 +18,13 @@ def tensors(value: float) -> dict[str, torch.Tensor]:
 
 
 def test_vectors_and_carry_come_back_in_the_networks_order(tmp_path: Path) -> None:
-    written = Sweep(vectors={"s": tensors(1.5), "v": tensors(2.5)}, carry=tensors(3.5))
+    written = Sweep(vectors={"s": tensors(1.5), "v": tensors(2.5)}, carry={"w": tensors(3.5)})
     save_sweep(written, tmp_path / "sweep")
     vectors, carry = load_sweep(tmp_path / "sweep", NAMES, torch.device("cpu"))
     assert list(vectors["s"]) == NAMES
-    assert carry is not None and list(carry) == NAMES
+    assert carry is not None and list(carry["w"]) == NAMES
     assert torch.equal(vectors["v"]["a"], written.vectors["v"]["a"])
-    assert torch.equal(carry["b"], tensors(3.5)["b"])
+    assert torch.equal(carry["w"]["b"], tensors(3.5)["b"])
 
 
 def test_a_vector_over_other_names_stays_as_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ import torch
 from worker.influence.directional import directional_derivative, gradient
 from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Checkpoint, Data, Schedule
+from worker.influence.trajectory import Data, Trajectory
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,11 @@ class LossOptions:
 
 def tracin_sweep(
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     train: Data,
     query: Data | None,
-    carry: Tensors | None,
+    carry: dict[str, Tensors] | None,
     *,
     seed: int,
     chunk: int,
@@ -40,18 +40,19 @@ def tracin_sweep(
 ) -> Sweep:
     """vectors {"v"}: ∇L_V(θ_k)."""
     read(TracInOptions, options)
+    checkpoint = trajectory.checkpoints[k]
     v = gradient(task, checkpoint, query_of(query), chunk=chunk)
     return Sweep(vectors={"v": v}).checked(checkpoint.step)
 
 
 def tracin_chunk(
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     vectors: dict[str, Tensors],
     inputs: torch.Tensor,
     targets: torch.Tensor,
+    rows: Sequence[int] | range,
     *,
     options: Options,
 ) -> Chunk:
@@ -59,6 +60,7 @@ def tracin_chunk(
 
     Source: Pruthi et al., arXiv 2002.08484, with the sign turned to positive = harmful.
     """
+    checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
     found = directional_derivative(task, checkpoint, inputs, targets, vectors["v"])
     contribution = -sum(schedule.rates(k)) / schedule.train_size * found.derivatives.double()
     return Chunk(contribution, found.losses, found.predictions).checked(checkpoint.step)
@@ -66,17 +68,18 @@ def tracin_chunk(
 
 def loss_chunk(
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     vectors: dict[str, Tensors],
     inputs: torch.Tensor,
     targets: torch.Tensor,
+    rows: Sequence[int] | range,
     *,
     options: Options,
 ) -> Chunk:
     """ℓ_z(θ_k)/m for `which` "mean"; for "last" ℓ_z at the last checkpoint and 0 elsewhere."""
-    which, m = read(LossOptions, options).which, len(schedule.steps)
+    which, m = read(LossOptions, options).which, len(trajectory.checkpoints)
+    checkpoint = trajectory.checkpoints[k]
     outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
     losses = task.losses_of(outputs, targets)
     share = 1 / m if which == "mean" else float(k == m - 1)

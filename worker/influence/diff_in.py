@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -19,7 +20,7 @@ from worker.influence.errors import ensure_finite_vector
 from worker.influence.lanczos import lanczos, phi_psi
 from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Checkpoint, Data, Position, Schedule, draw_rows
+from worker.influence.trajectory import Data, Position, Trajectory, draw_rows
 from worker.influence.vectors import flatten, unflatten
 
 
@@ -54,12 +55,11 @@ class DiffInOptions:
 
 def sweep(
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     train: Data,
     query: Data | None,
-    carry: Tensors | None,
+    carry: dict[str, Tensors] | None,
     *,
     seed: int,
     chunk: int,
@@ -72,10 +72,11 @@ def sweep(
         segment's largest rate; near 2 training is unstable).
     """
     o = read(DiffInOptions, options)
+    checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
     last = k == len(schedule.steps) - 1
     if not last and carry is None:
         raise ValueError(f"The sweep at checkpoint {k} needs the carry of the one at checkpoint {k + 1}")
-    w = gradient(task, checkpoint, query_of(query), chunk=chunk) if last or carry is None else carry
+    w = gradient(task, checkpoint, query_of(query), chunk=chunk) if last or carry is None else carry["w"]
     ensure_finite_vector("The gradient of the query loss", checkpoint.step, w)
     rates, decays = schedule.rates(k, o.checkpoint_position), schedule.decays(k, o.checkpoint_position)
     ridge = 0.0 if schedule.decoupled else schedule.weight_decay
@@ -99,25 +100,26 @@ def sweep(
     phi, psi = phi_psi(krylov.values, rates, decays, clamp=o.clamp)
     return Sweep(
         vectors={"s": unflatten(krylov.apply(phi), w)},
-        carry=unflatten(krylov.apply(psi), w),
+        carry={"w": unflatten(krylov.apply(psi), w)},
         notes={"lambda_max": krylov.largest, "eta_lambda_max": krylov.largest * max(rates, default=0.0)},
     ).checked(checkpoint.step)
 
 
 def score_chunk(
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     vectors: dict[str, Tensors],
     inputs: torch.Tensor,
     targets: torch.Tensor,
+    rows: Sequence[int] | range,
     *,
     options: Options,
 ) -> Chunk:
     """harmful(z) -= Dℓ_z(θ_k)[s]/N."""
+    checkpoint = trajectory.checkpoints[k]
     found = directional_derivative(task, checkpoint, inputs, targets, vectors["s"])
-    contribution = -found.derivatives.double() / schedule.train_size
+    contribution = -found.derivatives.double() / trajectory.schedule.train_size
     return Chunk(contribution, found.losses, found.predictions).checked(checkpoint.step)
 
 

@@ -5,6 +5,7 @@ I(z,V) = Σ_t a_t ⟨∇L_V(θ_t), H_B G_z + H_z G_B⟩,  a_t = -t η_t²/(N m),
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,7 @@ from worker.influence.directional import (
 )
 from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Arrays, Checkpoint, Data, Schedule, draw_rows
+from worker.influence.trajectory import Arrays, Checkpoint, Data, Trajectory, draw_rows
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,11 @@ class Eq9Options:
 
 def sweep(
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     train: Data,
     query: Data | None,
-    carry: Tensors | None,
+    carry: dict[str, Tensors] | None,
     *,
     seed: int,
     chunk: int,
@@ -62,7 +62,7 @@ def sweep(
         "targets"}}, since every sample needs products with H_B of its own.
     """
     o = read(Eq9Options, options)
-    rows = _batch_rows(len(train), o, seed, k)
+    checkpoint, rows = trajectory.checkpoints[k], _batch_rows(len(train), o, seed, k)
     g = gradient(task, checkpoint, train, chunk=chunk, rows=rows)
     if o.target == "self":
         parts = list(train.chunks(chunk, rows))
@@ -78,17 +78,18 @@ def sweep(
 
 def score_chunk(
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     vectors: dict[str, Tensors],
     inputs: torch.Tensor,
     targets: torch.Tensor,
+    rows: Sequence[int] | range,
     *,
     options: Options,
 ) -> Chunk:
     """a_t (Dℓ_z[H_B v] + D²ℓ_z[v, G_B]), or for target "self" the same with v = G_z."""
     o = read(Eq9Options, options)
+    checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
     rate = schedule.learning_rates[k][-1] if schedule.learning_rates[k] else 0.0
     a = -checkpoint.step * rate**2 / (schedule.train_size * len(schedule.steps))
     if o.target == "self":

@@ -6,7 +6,7 @@ A job runs `sweep` once a checkpoint (from the last to the first where the metho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -14,7 +14,7 @@ import torch
 
 from worker.influence.errors import ensure_finite_rows, ensure_finite_vector
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Checkpoint, Data, Schedule
+from worker.influence.trajectory import Data, Trajectory
 
 Options = Mapping[str, Any]
 T = TypeVar("T")
@@ -26,20 +26,20 @@ class Sweep:
 
     Attributes:
         vectors: by name, for `score_chunk` at this checkpoint.
-        carry: for the sweep at the checkpoint before, where the method is chained.
+        carry: by name, for the sweep at the checkpoint before, where the method is chained.
         notes: figures worth telling.
     """
 
     vectors: dict[str, Tensors]
-    carry: Tensors | None = None
+    carry: dict[str, Tensors] | None = None
     notes: dict[str, float] = field(default_factory=dict)
 
     def checked(self, step: int) -> Sweep:
         """Itself; raises NonFiniteError when a vector holds NaN or infinity."""
         for name, vector in self.vectors.items():
             ensure_finite_vector(f"The vector {name} that all samples share", step, vector)
-        if self.carry is not None:
-            ensure_finite_vector("The vector that the checkpoint before needs", step, self.carry)
+        for name, vector in (self.carry or {}).items():
+            ensure_finite_vector(f"The vector {name} that the checkpoint before needs", step, vector)
         return self
 
 
@@ -65,17 +65,16 @@ class Chunk(NamedTuple):
 
 
 class SweepFunction(Protocol):
-    """(task, θ_k, k, …) → the vectors that all samples share at checkpoint k."""
+    """(task, trajectory, k, …) → the vectors that all samples share at checkpoint k."""
 
     def __call__(
         self,
         task: Task,
-        checkpoint: Checkpoint,
+        trajectory: Trajectory,
         k: int,
-        schedule: Schedule,
         train: Data,
         query: Data | None,
-        carry: Tensors | None,
+        carry: dict[str, Tensors] | None,
         *,
         seed: int,
         chunk: int,
@@ -84,17 +83,17 @@ class SweepFunction(Protocol):
 
 
 class ScoreFunction(Protocol):
-    """(task, θ_k, k, …, a chunk) → what checkpoint k says of each of its samples."""
+    """(task, trajectory, k, …, a chunk and its rows) → what checkpoint k says of each of its samples."""
 
     def __call__(
         self,
         task: Task,
-        checkpoint: Checkpoint,
+        trajectory: Trajectory,
         k: int,
-        schedule: Schedule,
         vectors: dict[str, Tensors],
         inputs: torch.Tensor,
         targets: torch.Tensor,
+        rows: Sequence[int] | range,
         *,
         options: Options,
     ) -> Chunk: ...

@@ -13,7 +13,7 @@ from worker.influence.memory import chunk_size, halving
 from worker.influence.methods import METHODS
 from worker.influence.pieces import Chunk, Method
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Checkpoint, Data, Schedule
+from worker.influence.trajectory import Data, Trajectory
 
 CHUNK_BYTES = 1 << 30
 
@@ -42,8 +42,7 @@ class Result:
 def score(
     method_name: str,
     task: Task,
-    checkpoints: Sequence[Checkpoint],
-    schedule: Schedule,
+    trajectory: Trajectory,
     train: Data,
     query: Data | None = None,
     *,
@@ -54,7 +53,6 @@ def score(
     """Scores every sample of `train`.
 
     Args:
-        checkpoints: ascending in steps, as many as the schedule's.
         query: V, for methods that need one.
         chunk: samples at a time; None: by `memory.chunk_size`.
         options: of the method, by name; those left out take their defaults.
@@ -66,34 +64,26 @@ def score(
     """
     if method_name not in METHODS:
         raise ValueError(f"Unknown method {method_name!r}; known: {', '.join(METHODS)}")
-    if not checkpoints or len(train) == 0:
+    checkpoints = trajectory.checkpoints
+    if not len(checkpoints) or len(train) == 0:
         raise ValueError("Scoring takes at least one checkpoint and one sample")
     method, given = METHODS[method_name], dict(options or {})
     if chunk is None:
         [(inputs, targets)] = train.chunks(1, range(1))
         chunk = chunk_size(task, checkpoints[-1], inputs, targets, budget_bytes=CHUNK_BYTES)
-    carry: Tensors | None = None
+    carry: dict[str, Tensors] | None = None
     by_checkpoint: list[Chunk] = []
     notes: list[dict[str, float]] = []
     for k in reversed(range(len(checkpoints))):  # the order of a chained method; to others it does not matter
         vectors: dict[str, Tensors] = {}
         if method.sweep is not None:
             swept = method.sweep(
-                task, checkpoints[k], k, schedule, train, query, carry, seed=seed, chunk=chunk, options=given
+                task, trajectory, k, train, query, carry, seed=seed, chunk=chunk, options=given
             )
             vectors, carry = swept.vectors, swept.carry
             notes.insert(0, swept.notes)
         scored = score_rows(
-            method,
-            task,
-            checkpoints[k],
-            k,
-            schedule,
-            vectors,
-            train,
-            range(len(train)),
-            chunk=chunk,
-            options=given,
+            method, task, trajectory, k, vectors, train, range(len(train)), chunk=chunk, options=given
         )
         by_checkpoint.insert(0, scored)
     contributions = torch.stack([scored.contribution for scored in by_checkpoint])
@@ -111,9 +101,8 @@ def score(
 def score_rows(
     method: Method,
     task: Task,
-    checkpoint: Checkpoint,
+    trajectory: Trajectory,
     k: int,
-    schedule: Schedule,
     vectors: dict[str, Tensors],
     train: Data,
     rows: range,
@@ -129,9 +118,7 @@ def score_rows(
     def of(part: Sequence[int] | range) -> Chunk:
         [(inputs, targets)] = train.chunks(len(part), part)
         try:
-            found = method.score_chunk(
-                task, checkpoint, k, schedule, vectors, inputs, targets, options=options
-            )
+            found = method.score_chunk(task, trajectory, k, vectors, inputs, targets, part, options=options)
         except NonFiniteError as error:
             raise error.shifted(part[0]) from None
         return Chunk(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -15,12 +15,21 @@ Position = Literal["end", "middle"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """θ_k, the state after `step` optimizer steps; the learning rates of the steps since the one before."""
+    """θ_k, the state after `step` optimizer steps.
+
+    Attributes:
+        learning_rates: of the steps since the checkpoint before, one each.
+        params: what influence is measured over.
+        buffers: what is held fixed: the network's buffers, and the parameters that were left out.
+        state: what the optimizer carries, by its name in torch ("momentum_buffer", "exp_avg", "exp_avg_sq"),
+            for each parameter that was trained.
+    """
 
     step: int
     learning_rates: tuple[float, ...]
     params: Tensors
     buffers: Tensors
+    state: Mapping[str, Tensors] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,9 @@ class Schedule:
         train_size: N of the formulas.
         momentum: μ of SGD; η/(1-μ) stands for η wherever steps are summed.
         weight_decay: added to the curvature (coupled), or shrinking weights beside the gradient (decoupled).
-        optimizer: its name; any but "sgd" is taken as if its steps were plain gradient steps.
+        optimizer: "sgd", "adam" or "adamw"; the steps of the latter two are taken as plain gradient steps
+            where a checkpoint has no `exp_avg_sq`.
+        betas, eps: of Adam.
     """
 
     steps: tuple[int, ...]
@@ -45,6 +56,8 @@ class Schedule:
     weight_decay: float = 0.0
     decoupled: bool = False
     optimizer: str = "sgd"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
 
     def __post_init__(self) -> None:
         if len(self.learning_rates) != len(self.steps):
@@ -80,6 +93,21 @@ class Schedule:
         middles = [(a + b) // 2 for a, b in zip(self.steps, self.steps[1:], strict=False)]
         bounds = [0, *middles, len(every)]
         return tuple(every[bounds[k] : bounds[k + 1]])
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a training run left behind.
+
+    Attributes:
+        checkpoints: ascending in steps, as many as the schedule's; a sequence may read each when asked.
+        order: rows of the training set in each step's batch, int64 [T, B], -1 where a batch is shorter; None:
+            unknown.
+    """
+
+    checkpoints: Sequence[Checkpoint]
+    schedule: Schedule
+    order: torch.Tensor | None = None
 
 
 class Data(Protocol):
