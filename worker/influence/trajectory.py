@@ -23,6 +23,7 @@ class Checkpoint:
         buffers: what is held fixed: the network's buffers, and the parameters that were left out.
         state: what the optimizer carries, by its name in torch ("momentum_buffer", "exp_avg", "exp_avg_sq"),
             for each parameter that was trained.
+        frozen: names of the buffers that are really parameters: trained, but left out of the influence.
     """
 
     step: int
@@ -30,6 +31,7 @@ class Checkpoint:
     params: Tensors
     buffers: Tensors
     state: Mapping[str, Tensors] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,28 @@
+"""The batches of a seed are those of torch's own loader."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from worker.influence.order import loader_order
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("n", "steps"), [(12, 3), (13, 11), (5, 7)])
+def test_the_order_is_that_of_torchs_loader(n: int, steps: int, drop_last: bool) -> None:
+    generator = torch.Generator().manual_seed(9)
+    loader = DataLoader(list(range(n)), batch_size=4, shuffle=True, drop_last=drop_last, generator=generator)
+    seen = (batch.tolist() for _ in count() for batch in loader)
+    order = loader_order(n, 4, steps, seed=9, drop_last=drop_last)
+    assert [[row for row in rows if row >= 0] for rows in order.tolist()] == [
+        next(seen) for _ in range(steps)
+    ]
+
+
+def test_a_set_smaller_than_a_dropped_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 samples give no batch of 4"):
+        loader_order(3, 4, 10, seed=0, drop_last=True)
