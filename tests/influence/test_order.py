@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from worker.influence.order import loader_order
 
@@ -15,8 +15,9 @@ from worker.influence.order import loader_order
 @pytest.mark.parametrize(("n", "steps"), [(12, 3), (13, 11), (5, 7)])
 def test_the_order_is_that_of_torchs_loader(n: int, steps: int, drop_last: bool) -> None:
     generator = torch.Generator().manual_seed(9)
-    loader = DataLoader(list(range(n)), batch_size=4, shuffle=True, drop_last=drop_last, generator=generator)
-    seen = (batch.tolist() for _ in count() for batch in loader)
+    data = TensorDataset(torch.arange(n))
+    loader = DataLoader(data, batch_size=4, shuffle=True, drop_last=drop_last, generator=generator)
+    seen = (batch.tolist() for _ in count() for [batch] in loader)
     order = loader_order(n, 4, steps, seed=9, drop_last=drop_last)
     assert [[row for row in rows if row >= 0] for rows in order.tolist()] == [
         next(seen) for _ in range(steps)

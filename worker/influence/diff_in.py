@@ -1,4 +1,5 @@
-"""Diff-In summed whole, by its adjoint, over the segments between checkpoints (README, "Diff-In")."""
+"""Diff-In summed whole, by its adjoint: over single steps where they can be replayed, over the segments
+between checkpoints elsewhere (README, "Diff-In")."""
 
 from __future__ import annotations
 
@@ -17,8 +18,10 @@ from worker.influence.directional import (
     hvp,
 )
 from worker.influence.errors import ensure_finite_vector
+from worker.influence.exact import exact
 from worker.influence.lanczos import lanczos, phi_psi
 from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
+from worker.influence.replay import check_order, first_replayable
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Data, Position, Trajectory, draw_rows
 from worker.influence.vectors import flatten, unflatten
@@ -29,7 +32,8 @@ class DiffInOptions:
     """Options of `diff_in`.
 
     Attributes:
-        resolution: "segments", the one there is; `tail` belongs to others.
+        resolution: "segments"; "steps", each step with the batch it had, where the order is known; "tail",
+            so for the last share `tail` of the steps, segments before. Without an order all are segments.
         checkpoint_position: which steps a checkpoint stands for (`Schedule.rates`).
         curvature: C_k, the Hessian or the generalized Gauss-Newton matrix.
         hessian_samples: training samples C_k is averaged over, the same at all checkpoints; None: all.
@@ -38,7 +42,7 @@ class DiffInOptions:
         hvp, epsilon: how products with C_k are computed (`directional.derivative`).
     """
 
-    resolution: Literal["segments"] = "segments"
+    resolution: Literal["segments", "steps", "tail"] = "segments"
     tail: float = 0.25
     checkpoint_position: Position = "middle"
     curvature: Literal["hessian", "ggn"] = "hessian"
@@ -47,10 +51,6 @@ class DiffInOptions:
     clamp: bool = True
     hvp: Differentiation = "exact"
     epsilon: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.resolution != "segments":
-            raise ValueError(f"resolution {self.resolution!r} is not there yet: only 'segments'")
 
 
 def sweep(
@@ -65,21 +65,69 @@ def sweep(
     chunk: int,
     options: Options,
 ) -> Sweep:
-    """s = φ(C_k) w, and w ← ψ(C_k) w for the segment before; w = ∇L_V(θ_T) at the last checkpoint.
+    """The adjoint from the end of checkpoint k's steps to their start, and what it meets on the way.
+
+    First the steps to checkpoint k that are taken one by one (`exact.exact`), then the rest of its segment:
+    s = φ(C_k) w, w ← ψ(C_k) w. At the last checkpoint w = ∇L_V(θ_T).
 
     Returns:
-        vectors {"s"}, carry w, notes lambda_max (largest Ritz value of C_k) and eta_lambda_max (times the
-        segment's largest rate; near 2 training is unstable).
+        vectors {"s"} where there is a segment, {"exact": {"contribution": [N]}} where there are single steps;
+        carry {"w"}, and {"u"} with momentum; notes lambda_max (largest Ritz value of C_k), eta_lambda_max
+        (times the segment's largest rate; near 2 training is unstable), and those of `exact.exact`.
     """
     o = read(DiffInOptions, options)
     checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
     last = k == len(schedule.steps) - 1
     if not last and carry is None:
         raise ValueError(f"The sweep at checkpoint {k} needs the carry of the one at checkpoint {k + 1}")
-    w = gradient(task, checkpoint, query_of(query), chunk=chunk) if last or carry is None else carry["w"]
-    ensure_finite_vector("The gradient of the query loss", checkpoint.step, w)
-    rates, decays = schedule.rates(k, o.checkpoint_position), schedule.decays(k, o.checkpoint_position)
+    check_order(trajectory, len(train))
+    adjoint = carry or {"w": gradient(task, checkpoint, query_of(query), chunk=chunk)}
+    ensure_finite_vector("The gradient of the query loss", checkpoint.step, adjoint["w"])
+    vectors: dict[str, Tensors] = {}
+    notes: dict[str, float] = {}
+    start = exact_from(trajectory, o)
+    first = None if start is None or k == 0 else max(start, schedule.steps[k - 1])
+    if first is not None and first < checkpoint.step:
+        found, adjoint, notes = exact(
+            task, trajectory, k, train, adjoint, first, chunk=chunk, how=o.hvp, epsilon=o.epsilon
+        )
+        vectors["exact"] = {"contribution": found}
+    if schedule.rates(k, o.checkpoint_position, start) or start is None:
+        s, w, figures = _segment(task, trajectory, k, train, adjoint["w"], start, seed=seed, chunk=chunk, o=o)
+        vectors["s"], adjoint, notes = s, {"w": w}, notes | figures
+    return Sweep(vectors, adjoint, notes).checked(checkpoint.step)
+
+
+def exact_from(trajectory: Trajectory, o: DiffInOptions) -> int | None:
+    """The step from which all steps are taken one by one; None where segments go to the end of the run."""
+    first, steps = first_replayable(trajectory), trajectory.schedule.steps[-1]
+    if o.resolution == "segments" or first is None or first == steps:
+        return None
+    return first if o.resolution == "steps" else max(first, steps - round(o.tail * steps))
+
+
+def _segment(
+    task: Task,
+    trajectory: Trajectory,
+    k: int,
+    train: Data,
+    w: Tensors,
+    until: int | None,
+    *,
+    seed: int,
+    chunk: int,
+    o: DiffInOptions,
+) -> tuple[Tensors, Tensors, dict[str, float]]:
+    """(φ(C_k) w, ψ(C_k) w, notes) for the steps that checkpoint k stands for, before step `until`.
+
+    With Adam's preconditioner P, both are functions of the symmetric P^½ C_k P^½ on P^½ w:
+    s = P^½ φ P^½ w and w ← P^-½ ψ P^½ w.
+    """
+    checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
+    rates = schedule.rates(k, o.checkpoint_position, until)
+    decays = schedule.decays(k, o.checkpoint_position, until)
     ridge = 0.0 if schedule.decoupled else schedule.weight_decay
+    root = _root_of_preconditioner(trajectory, k, w)
     multiply = partial(
         ggn_vp if o.curvature == "ggn" else hvp,
         task,
@@ -92,17 +140,30 @@ def sweep(
     )
 
     def product(flat: torch.Tensor) -> torch.Tensor:
-        image = multiply(unflatten(flat, w))
+        image = multiply(unflatten(root * flat, w))
         ensure_finite_vector("A product with the curvature", checkpoint.step, image)
-        return flatten(image) + ridge * flat
+        return root * (flatten(image) + ridge * root * flat)
 
-    krylov = lanczos(product, flatten(w), o.lanczos_steps)
+    krylov = lanczos(product, root * flatten(w), o.lanczos_steps)
     phi, psi = phi_psi(krylov.values, rates, decays, clamp=o.clamp)
-    return Sweep(
-        vectors={"s": unflatten(krylov.apply(phi), w)},
-        carry={"w": unflatten(krylov.apply(psi), w)},
-        notes={"lambda_max": krylov.largest, "eta_lambda_max": krylov.largest * max(rates, default=0.0)},
-    ).checked(checkpoint.step)
+    notes = {"lambda_max": krylov.largest, "eta_lambda_max": krylov.largest * max(rates, default=0.0)}
+    return unflatten(root * krylov.apply(phi), w), unflatten(krylov.apply(psi) / root, w), notes
+
+
+def _root_of_preconditioner(trajectory: Trajectory, k: int, w: Tensors) -> torch.Tensor:
+    """P^½ [P], P = 1/(√v̂ + ε), v̂ of checkpoint k or, where it has none, of the next; else 1.
+
+    Frozen at the segment: what a sample does to v̂ itself is left out.
+    """
+    schedule = trajectory.schedule
+    if schedule.optimizer != "sgd":
+        for checkpoint in (trajectory.checkpoints[i] for i in range(k, min(k + 2, len(schedule.steps)))):
+            if "exp_avg_sq" in checkpoint.state and checkpoint.step:
+                squares = flatten({name: checkpoint.state["exp_avg_sq"][name] for name in w})
+                corrected = squares / (1 - schedule.betas[1] ** checkpoint.step)
+                return (corrected.sqrt() + schedule.eps).rsqrt()
+    first = next(iter(w.values()))
+    return torch.ones((), dtype=first.dtype, device=first.device)
 
 
 def score_chunk(
@@ -116,11 +177,20 @@ def score_chunk(
     *,
     options: Options,
 ) -> Chunk:
-    """harmful(z) -= Dℓ_z(θ_k)[s]/N."""
+    """harmful(z) -= Dℓ_z(θ_k)[s]/N, and what its single steps said of z."""
     checkpoint = trajectory.checkpoints[k]
-    found = directional_derivative(task, checkpoint, inputs, targets, vectors["s"])
-    contribution = -found.derivatives.double() / trajectory.schedule.train_size
-    return Chunk(contribution, found.losses, found.predictions).checked(checkpoint.step)
+    if "s" in vectors:
+        found = directional_derivative(task, checkpoint, inputs, targets, vectors["s"])
+        losses, predictions = found.losses, found.predictions
+        contribution = -found.derivatives.double() / trajectory.schedule.train_size
+    else:
+        outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
+        losses, predictions = task.losses_of(outputs, targets), task.predictions(outputs)
+        contribution = torch.zeros(len(losses), dtype=torch.float64, device=losses.device)
+    if "exact" in vectors:
+        known = vectors["exact"]["contribution"]
+        contribution = contribution + known[list(rows)].to(contribution.device)
+    return Chunk(contribution, losses, predictions).checked(checkpoint.step)
 
 
 def _curvature_rows(population: int, size: int | None, seed: int) -> list[int] | None:

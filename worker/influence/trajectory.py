@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
@@ -71,30 +72,43 @@ class Schedule:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum {self.momentum} is not in [0, 1)")
 
-    def rates(self, k: int, position: Position = "end") -> tuple[float, ...]:
-        """Effective learning rates η_a/(1-μ) … η_{b-1}/(1-μ) of the steps checkpoint k stands for."""
-        return tuple(rate / (1 - self.momentum) for rate in self._segment(k, position))
+    def rate(self, step: int) -> float:
+        """The plain learning rate of one step, counted from 0."""
+        return self._every[step]
 
-    def decays(self, k: int, position: Position = "end") -> tuple[float, ...]:
+    def rates(self, k: int, position: Position = "end", until: int | None = None) -> tuple[float, ...]:
+        """Effective learning rates η_a/(1-μ) … η_{b-1}/(1-μ) of the steps checkpoint k stands for.
+
+        Args:
+            until: only of those before this step.
+        """
+        return tuple(rate / (1 - self.momentum) for rate in self._segment(k, position, until))
+
+    def decays(self, k: int, position: Position = "end", until: int | None = None) -> tuple[float, ...]:
         """How much of the weights each of these steps takes away by decoupled weight decay: η_j·wd, or 0."""
         share = self.weight_decay if self.decoupled else 0.0
-        return tuple(rate * share for rate in self._segment(k, position))
+        return tuple(rate * share for rate in self._segment(k, position, until))
 
-    def _segment(self, k: int, position: Position) -> tuple[float, ...]:
+    def _segment(self, k: int, position: Position, until: int | None) -> tuple[float, ...]:
         """The plain learning rates of segment k.
 
         `end`: the steps since the checkpoint before. `middle`: those between the midpoints (rounded down) to
-        the neighbouring checkpoints, the first from step 0, the last to `total_steps`; steps after the last
-        checkpoint, whose rates nobody recorded, keep its last rate.
+        the neighbouring checkpoints, the first from step 0, the last to `total_steps`.
         """
         if position == "end":
-            return self.learning_rates[k]
-        every = [rate for rates in self.learning_rates for rate in rates]
-        if every and self.total_steps is not None:
-            every += every[-1:] * (self.total_steps - self.steps[-1])
-        middles = [(a + b) // 2 for a, b in zip(self.steps, self.steps[1:], strict=False)]
-        bounds = [0, *middles, len(every)]
-        return tuple(every[bounds[k] : bounds[k + 1]])
+            bounds = [0, *self.steps]
+        else:
+            middles = [(a + b) // 2 for a, b in zip(self.steps, self.steps[1:], strict=False)]
+            bounds = [0, *middles, len(self._every)]
+        stop = bounds[k + 1] if until is None else min(bounds[k + 1], until)
+        return self._every[bounds[k] : stop]
+
+    @cached_property
+    def _every(self) -> tuple[float, ...]:
+        """The rate of each step; after the last checkpoint, where nobody recorded them, its last rate."""
+        every = tuple(rate for rates in self.learning_rates for rate in rates)
+        beyond = 0 if self.total_steps is None else self.total_steps - self.steps[-1]
+        return every + every[-1:] * beyond
 
 
 @dataclass(frozen=True)
