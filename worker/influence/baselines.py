@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from worker.influence.directional import directional_derivative, gradient
-from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
+from worker.influence.pieces import Chunk, Options, Sweep, plain_losses, query_of, read
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Data, Trajectory
 
@@ -80,7 +80,6 @@ def loss_chunk(
     """ℓ_z(θ_k)/m for `which` "mean"; for "last" ℓ_z at the last checkpoint and 0 elsewhere."""
     which, m = read(LossOptions, options).which, len(trajectory.checkpoints)
     checkpoint = trajectory.checkpoints[k]
-    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
-    losses = task.losses_of(outputs, targets)
+    losses, predictions = plain_losses(task, checkpoint, inputs, targets)
     share = 1 / m if which == "mean" else float(k == m - 1)
-    return Chunk(share * losses.double(), losses, task.predictions(outputs)).checked(checkpoint.step)
+    return Chunk(share * losses.double(), losses, predictions).checked(checkpoint.step)

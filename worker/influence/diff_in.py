@@ -20,7 +20,7 @@ from worker.influence.directional import (
 from worker.influence.errors import ensure_finite_vector
 from worker.influence.exact import exact
 from worker.influence.lanczos import lanczos, phi_psi
-from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
+from worker.influence.pieces import Chunk, Options, Sweep, plain_losses, query_of, read
 from worker.influence.replay import check_order, first_replayable
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Data, Position, Trajectory, draw_rows
@@ -134,7 +134,7 @@ def _segment(
         checkpoint,
         train,
         chunk=chunk,
-        rows=_curvature_rows(len(train), o.hessian_samples, seed),
+        rows=curvature_rows(len(train), o.hessian_samples, seed),
         how=o.hvp,
         epsilon=o.epsilon,
     )
@@ -184,8 +184,7 @@ def score_chunk(
         losses, predictions = found.losses, found.predictions
         contribution = -found.derivatives.double() / trajectory.schedule.train_size
     else:
-        outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
-        losses, predictions = task.losses_of(outputs, targets), task.predictions(outputs)
+        losses, predictions = plain_losses(task, checkpoint, inputs, targets)
         contribution = torch.zeros(len(losses), dtype=torch.float64, device=losses.device)
     if "exact" in vectors:
         known = vectors["exact"]["contribution"]
@@ -193,5 +192,6 @@ def score_chunk(
     return Chunk(contribution, losses, predictions).checked(checkpoint.step)
 
 
-def _curvature_rows(population: int, size: int | None, seed: int) -> list[int] | None:
+def curvature_rows(population: int, size: int | None, seed: int) -> list[int] | None:
+    """Rows the curvature is averaged over, the same at all checkpoints; None: all."""
     return None if size is None or size >= population else draw_rows(population, size, seed=seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.influence import baselines, diff_in, eq9
+from worker.influence import baselines, diff_in, eq9, influence_function, suspects
 from worker.influence.pieces import Chunk, Method, Sweep, add_up
 
 __all__ = ["METHODS", "Chunk", "Method", "Sweep"]
@@ -36,6 +36,31 @@ METHODS: dict[str, Method] = {
             sweep=baselines.tracin_sweep,
             score_chunk=baselines.tracin_chunk,
             reduce=add_up,
+        ),
+        Method(
+            name="influence_function",
+            needs_query=True,
+            chained=False,
+            options=influence_function.InfluenceFunctionOptions,
+            sweep=influence_function.sweep,
+            score_chunk=influence_function.score_chunk,
+            reduce=add_up,
+        ),
+        *(
+            Method(
+                name=name,
+                needs_query=False,
+                chained=False,
+                options=suspects.NoOptions,
+                sweep=None,
+                score_chunk=score_chunk,
+                reduce=add_up,
+            )
+            for name, score_chunk in (
+                ("self_influence", suspects.self_influence_chunk),
+                ("grad_norm", suspects.grad_norm_chunk),
+                ("el2n", suspects.el2n_chunk),
+            )
         ),
         Method(
             name="loss",

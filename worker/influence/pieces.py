@@ -14,7 +14,7 @@ import torch
 
 from worker.influence.errors import ensure_finite_rows, ensure_finite_vector
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Data, Trajectory
+from worker.influence.trajectory import Checkpoint, Data, Trajectory
 
 Options = Mapping[str, Any]
 T = TypeVar("T")
@@ -123,6 +123,14 @@ class Method:
     sweep: SweepFunction | None
     score_chunk: ScoreFunction
     reduce: ReduceFunction
+
+
+def plain_losses(
+    task: Task, checkpoint: Checkpoint, inputs: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(losses [B], predictions [B]) of a chunk, by one forward pass."""
+    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
+    return task.losses_of(outputs, targets), task.predictions(outputs)
 
 
 def add_up(contributions: torch.Tensor) -> torch.Tensor:
