@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app import queue
 from app.api import (
+    batch_orders,
     capabilities,
     checkpoints,
     datasets,
@@ -19,6 +20,7 @@ from app.api import (
     estimates,
     events,
     health,
+    influences,
     jobs,
     problems,
     samples,
@@ -64,10 +66,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         samples,
         trajectories,
         checkpoints,
+        batch_orders,
         estimates,
         jobs,
         events,
         scores,
+        influences,
         health,
     ):
         app.include_router(noun.router)

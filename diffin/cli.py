@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffin import __version__
-from diffin.client import LOCAL, Diffin, Order
+from diffin.client import LOCAL, Diffin, Order, Side
 from diffin.errors import DiffinError
 from diffin.models import Dataset, Trajectory
 from diffin.progress import sending, waiting
@@ -67,7 +67,13 @@ def _client() -> Diffin:
 @main.command()
 @click.option("--train", required=True, help="Training set: a file, or the id of one uploaded (ds_…).")
 @click.option("--query", help="Query set, likewise: whose loss is asked about.")
-@click.option("--trajectory", required=True, help="A Recorder's folder, or the id of one uploaded (tr_…).")
+@click.option(
+    "--trajectory",
+    "trajectories",
+    required=True,
+    multiple=True,
+    help="A Recorder's folder, or the id of one uploaded (tr_…); several are averaged.",
+)
 @click.option("--method", default="diff_in", show_default=True, help="See `GET /v1/methods`.")
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="Option of the method; repeatable.")
 @click.option("--seed", default=0, show_default=True)
@@ -77,7 +83,7 @@ def _client() -> Diffin:
 def submit(
     train: str,
     query: str | None,
-    trajectory: str,
+    trajectories: Sequence[str],
     method: str,
     options: Sequence[str],
     seed: int,
@@ -89,7 +95,8 @@ def submit(
     client = _client()
     asked = {"name": method} | dict(map(_option, options))
     _check_method(client, asked)  # before anything is sent
-    run = _trajectory(client, trajectory)
+    runs = [_trajectory(client, one) for one in trajectories]
+    run = runs[0] if len(runs) == 1 else runs
     train_set, query_set = _dataset(client, train), _dataset(client, query) if query else None
     if estimate:
         out.print_json(data=vars(client.estimate(run, train_set, query_set, method=asked, seed=seed)))
@@ -127,7 +134,9 @@ def wait(job: str, timeout: float | None) -> None:
 @click.argument("job")
 @click.option("-n", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
 @click.option(
-    "--order", type=click.Choice(["harmful", "helpful", "self_influence", "index"]), default="harmful"
+    "--order",
+    type=click.Choice(["harmful", "helpful", "self_influence", "suspicion", "index"]),
+    default="harmful",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def top(job: str, limit: int, order: Order, as_json: bool) -> None:
@@ -138,6 +147,22 @@ def top(job: str, limit: int, order: Order, as_json: bool) -> None:
             click.echo(json.dumps({k: v for k, v in vars(row).items() if k != "contributions"}))
         return
     _top(client, job, limit, order)
+
+
+@main.command()
+@click.argument("job")
+@click.argument("query", type=click.IntRange(min=0))
+@click.option("-n", "limit", type=ROWS, default=10, show_default=True, help="Rows of each.")
+def influences(job: str, query: int, limit: int) -> None:
+    """Print the training samples behind one QUERY sample (jobs with per_query=true)."""
+    client = _client()
+    sides: tuple[Side, ...] = ("opponents", "proponents")
+    for order in sides:
+        table = _table(order, "sample", "score", "label", numbers=True)
+        for row in client.influences(job, query, order=order, limit=limit):
+            name = str(row.sample_index if row.sample_id is None else row.sample_id)
+            table.add_row(str(row.rank), name, f"{row.score:+.3e}", _plain(row.label))
+        out.print(table)
 
 
 @main.command()

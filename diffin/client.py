@@ -14,10 +14,12 @@ import httpx
 from diffin.errors import InputInvalid, JobFailed
 from diffin.http import Sent, Transport, Upload
 from diffin.models import (
+    BatchOrder,
     Checkpoint,
     Dataset,
     Estimate,
     Event,
+    Influence,
     Job,
     Json,
     Score,
@@ -30,7 +32,9 @@ from diffin.models import (
 
 T = TypeVar("T")
 Input = TypeVar("Input", Dataset, Trajectory)
-Order = Literal["harmful", "helpful", "self_influence", "index"]
+Runs = str | Trajectory | Sequence[str | Trajectory]
+Order = Literal["harmful", "helpful", "self_influence", "suspicion", "index"]
+Side = Literal["opponents", "proponents"]
 
 LOCAL = "http://127.0.0.1:8000"
 CLASSIFICATION = {"type": "classification", "loss": "cross_entropy"}
@@ -132,11 +136,16 @@ class Diffin:
         batch_size: int | None = None,
         train_size: int | None = None,
         total_steps: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ) -> Trajectory:
-        """Describes one training run. `train_size` is the N of the formulas (default: the job's data)."""
+        """Describes one training run. `train_size` is the N of the formulas (default: the job's data).
+
+        The seed of a `recipe` tells the batch order of a loader that was given it.
+        """
         body: Json = {"name": name, "architecture": architecture, "task": task}
         body |= {"preprocessing": preprocessing, "optimizer": optimizer}
         body |= {"batch_size": batch_size, "train_size": train_size, "total_steps": total_steps}
+        body |= {"recipe": recipe}
         given = {field: value for field, value in body.items() if value is not None}
         return self._read(Trajectory, self._transport.send("POST", "/v1/trajectories", json=given))
 
@@ -146,21 +155,35 @@ class Diffin:
         path: str | Path,
         *,
         step: int,
-        learning_rate: float | Sequence[float],
+        learning_rate: float | Sequence[float] | None = None,
+        optimizer_file: str | Path | None = None,
         progress: Sent | None = None,
     ) -> Checkpoint:
-        """Sends the state after `step` optimizer steps (safetensors).
+        """Sends the state after `step` optimizer steps (safetensors), and what the optimizer carried there.
 
-        `learning_rate` is that of the steps since the checkpoint before: one number, or a list, one a step.
+        `learning_rate` is that of the steps since the checkpoint before: one number, or a list, one a step;
+        None for the initial state, step 0.
         """
         form = {"step": str(step)}
         if isinstance(learning_rate, Sequence):
             form["learning_rates"] = f"[{', '.join(map(repr, map(float, learning_rate)))}]"
-        else:
+        elif learning_rate is not None:
             form["learning_rate"] = repr(float(learning_rate))
         where = f"/v1/trajectories/{id_of(trajectory)}/checkpoints"
-        upload = Upload(Path(path), progress)
+        others = {} if optimizer_file is None else {"optimizer_file": Path(optimizer_file)}
+        upload = Upload(Path(path), progress, others)
         return self._read(Checkpoint, self._transport.send("POST", where, form=form, upload=upload))
+
+    def upload_batch_order(
+        self, trajectory: str | Trajectory, path: str | Path, *, progress: Sent | None = None
+    ) -> BatchOrder:
+        """Sends which samples each step's batch held: `batch_order` [steps, batch] as npy or safetensors."""
+        where = f"/v1/trajectories/{id_of(trajectory)}/batch-order"
+        upload = Upload(Path(path), progress)
+        return self._read(BatchOrder, self._transport.send("PUT", where, upload=upload))
+
+    def delete_batch_order(self, trajectory: str | Trajectory) -> None:
+        self._transport.send("DELETE", f"/v1/trajectories/{id_of(trajectory)}/batch-order")
 
     def trajectory(self, trajectory: str | Trajectory) -> Trajectory:
         return self._get(Trajectory, f"/v1/trajectories/{id_of(trajectory)}")
@@ -169,16 +192,20 @@ class Diffin:
         return self._pages(Trajectory, "/v1/trajectories", {}, limit)
 
     def ready(self, resource: Input, *, timeout: float | None = None) -> Input:
-        """Waits until the service has read a data set, or every checkpoint of a trajectory.
+        """Waits until the service has read a data set, or every checkpoint and the batch order of a run.
 
         Raises:
-            InputInvalid: it found the data set, or a checkpoint, invalid.
+            InputInvalid: it found the data set, a checkpoint or the batch order invalid.
             TimeoutError: `timeout` seconds went by first.
         """
         kind = "datasets" if isinstance(resource, Dataset) else "trajectories"
         for body in self._transport.poll(f"/v1/{kind}/{resource.id}", timeout):
             resource = from_json(type(resource), body)
-            parts = (resource,) if isinstance(resource, Dataset) else resource.checkpoints
+            parts: list[Dataset | Checkpoint | BatchOrder] = []
+            if isinstance(resource, Dataset):
+                parts.append(resource)
+            else:
+                parts += [*resource.checkpoints, *([resource.batch_order] if resource.batch_order else [])]
             for part in parts:
                 if part.status == "invalid":
                     raise InputInvalid(part)
@@ -190,7 +217,7 @@ class Diffin:
 
     def submit(
         self,
-        trajectory: str | Trajectory,
+        trajectory: Runs,
         train: str | Dataset,
         query: str | Dataset | None = None,
         *,
@@ -200,7 +227,8 @@ class Diffin:
         metadata: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> Job:
-        """Asks which samples of `train` raised or lowered the loss on `query`.
+        """Asks which samples of `train` raised or lowered the loss on `query`, in one run or in the mean of
+        several.
 
         Waits first until the inputs are validated. `method` is a name, or a name with its options:
         `{"name": "diff_in", "lanczos_steps": 20}`.
@@ -218,7 +246,7 @@ class Diffin:
 
     def estimate(
         self,
-        trajectory: str | Trajectory,
+        trajectory: Runs,
         train: str | Dataset,
         query: str | Dataset | None = None,
         *,
@@ -295,6 +323,23 @@ class Diffin:
         """One sample's row with its contribution from each checkpoint, which add up to its score."""
         return self._get(Score, f"/v1/jobs/{id_of(job)}/scores/{sample_index}")
 
+    def influences(
+        self,
+        job: str | Job,
+        query_index: int,
+        *,
+        order: Side = "opponents",
+        limit: int | None = None,
+    ) -> Iterator[Influence]:
+        """The training samples behind one query sample, strongest first (jobs with `per_query: true`)."""
+        path = f"/v1/jobs/{id_of(job)}/queries/{query_index}/influences"
+        return self._pages(Influence, path, {"order": order}, limit)
+
+    def download_influences(self, job: str | Job, path: str | Path) -> Path:
+        """Writes all influences [N, K] as a `.npy` to `path` (jobs with `per_query: true`)."""
+        self._transport.download(f"/v1/jobs/{id_of(job)}/influences/content", Path(path))
+        return Path(path)
+
     def summary(self, job: str | Job) -> Summary:
         """Count, mean, quantiles and histogram of the scores, and the same by class."""
         return self._get(Summary, f"/v1/jobs/{id_of(job)}/summary")
@@ -316,12 +361,13 @@ class Diffin:
 
     def _inputs_ready(
         self,
-        trajectory: str | Trajectory,
+        trajectory: Runs,
         train: str | Dataset,
         query: str | Dataset | None,
         timeout: float | None,
     ) -> None:
-        self.ready(self.trajectory(trajectory), timeout=timeout)
+        for one in [trajectory] if isinstance(trajectory, str | Trajectory) else trajectory:
+            self.ready(self.trajectory(one), timeout=timeout)
         for dataset in (train, query):
             if dataset is not None:
                 self.ready(self.dataset(dataset), timeout=timeout)

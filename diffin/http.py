@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,21 @@ PASSING = frozenset({429, 502, 503, 504})
 UNHEARD = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 LONGEST_PAUSE = 60.0
 POLL_SECONDS = 1.0
+BYTES = "application/octet-stream"
 LARGEST_PAGE = 1000
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to send as the multipart part `file`, read in pieces as it goes out."""
+    """A file to send as the multipart part `file`, read in pieces as it goes out; `others` by their parts."""
 
     path: Path
     sent: Sent | None = None
+    others: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[tuple[str, Path, Sent | None]]:
+        return [("file", self.path, self.sent), *((part, path, None) for part, path in self.others.items())]
 
 
 class Transport:
@@ -77,8 +83,10 @@ class Transport:
             with ExitStack() as opened:
                 files = None
                 if upload:
-                    stream = opened.enter_context(_Watched(upload.path, upload.sent))
-                    files = {"file": (upload.path.name, stream, "application/octet-stream")}
+                    files = {
+                        part: (path.name, opened.enter_context(_Watched(path, sent)), BYTES)
+                        for part, path, sent in upload.parts
+                    }
                 try:
                     response = self._http.request(
                         method, path, params=params, json=json, data=form, files=files, headers=headers
@@ -93,6 +101,23 @@ class Transport:
                 raise self._unreachable(failure) if response is None else refusal(response)
             time.sleep(retry_after(response) or _backoff(attempt))
             attempt += 1
+
+    def download(self, path: str, to: Path) -> None:
+        """Writes an answer's bytes to `to` as they come; only a whole file takes that name."""
+        fresh = to.with_name(f"{to.name}.part")
+        try:
+            with self._http.stream("GET", path) as response, fresh.open("wb") as file:
+                if response.status_code >= 400:
+                    response.read()
+                    raise refusal(response)
+                for piece in response.iter_bytes():
+                    file.write(piece)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        else:
+            fresh.replace(to)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def pages(
         self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from types import UnionType
@@ -58,6 +58,18 @@ class Checkpoint:
     trajectory_id: str | None = None
     learning_rate: float | None = None
     learning_rates: tuple[float, ...] | None = None
+    optimizer_file: Json | None = None
+    error: Problem | None = None
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """Which samples each of `steps` batches held; `status` as a data set's."""
+
+    status: str
+    sha256: str | None = None
+    steps: int | None = None
+    batch: int | None = None
     error: Problem | None = None
 
 
@@ -74,7 +86,9 @@ class Trajectory:
     batch_size: int | None = None
     train_size: int | None = None
     total_steps: int | None = None
+    recipe: Json | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
+    batch_order: BatchOrder | None = None
     metadata: Json | None = None
     created_at: datetime | None = None
 
@@ -104,6 +118,7 @@ class Job:
     attempt: int | None = None
     method: Json | None = None
     trajectory_id: str | None = None
+    trajectory_ids: tuple[str, ...] = ()
     train_dataset_id: str | None = None
     query_dataset_id: str | None = None
     seed: int | None = None
@@ -127,12 +142,15 @@ class Contribution:
     checkpoint_id: str
     step: int | None
     contribution: float
+    trajectory_id: str | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
 class Score:
     """One training sample's row. Positive = harmful; `rank` 1 is the most harmful.
 
+    `standard_error` is over repeats or trajectories, `suspicion` how much points to a wrong label.
     `contributions`, one a checkpoint, add up to `score`; given only when one sample is asked for.
     """
 
@@ -141,12 +159,25 @@ class Score:
     rank: int
     percentile: float
     sample_id: str | None = None
+    standard_error: float | None = None
     self_influence: float | None = None
+    suspicion: float | None = None
     label: int | float | None = None
     predicted_label: int | float | None = None
     loss: float | None = None
     agrees: bool | None = None
     contributions: tuple[Contribution, ...] = ()
+
+
+@dataclass(frozen=True)
+class Influence:
+    """A training sample's influence on one query sample: positive = it raised its loss."""
+
+    rank: int
+    sample_index: int
+    score: float
+    sample_id: str | None = None
+    label: int | float | None = None
 
 
 @dataclass(frozen=True)
@@ -220,13 +251,17 @@ def id_of(resource: str | Dataset | Trajectory | Job) -> str:
 
 
 def question(
-    trajectory: str | Trajectory,
+    trajectory: str | Trajectory | Sequence[str | Trajectory],
     train: str | Dataset,
     query: str | Dataset | None,
     method: str | Mapping[str, Any],
     seed: int,
 ) -> Json:
-    """The body of a request for an influence job."""
-    body = {"type": "influence", "trajectory_id": id_of(trajectory), "train_dataset_id": id_of(train)}
+    """The body of a request for an influence job; several trajectories are averaged."""
+    body: Json = {"type": "influence", "train_dataset_id": id_of(train)}
+    if isinstance(trajectory, str | Trajectory):
+        body["trajectory_id"] = id_of(trajectory)
+    else:
+        body["trajectory_ids"] = [id_of(one) for one in trajectory]
     body |= {"query_dataset_id": id_of(query)} if query is not None else {}
     return body | {"method": {"name": method} if isinstance(method, str) else dict(method), "seed": seed}

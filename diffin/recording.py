@@ -16,26 +16,32 @@ MANIFEST = "trajectory.json"
 
 @dataclass(frozen=True)
 class Kept:
-    """A checkpoint on disk: its file, and the learning rate of each step since the one before."""
+    """A checkpoint on disk: its files, and the learning rate of each step since the one before."""
 
     step: int
     file: str
     learning_rates: tuple[float, ...]
+    optimizer_file: str | None = None
 
     @property
-    def learning_rate(self) -> float | Sequence[float]:
-        """One number where all steps had the same."""
+    def learning_rate(self) -> float | Sequence[float] | None:
+        """One number where all steps had the same; None where there was no step."""
+        if not self.learning_rates:
+            return None
         return self.learning_rates[0] if len(set(self.learning_rates)) == 1 else self.learning_rates
 
 
 @dataclass
 class Recording:
-    """The folder, read. `run` is the body of `POST /v1/trajectories`; `uploaded` says where it was sent."""
+    """The folder, read. `run` is the body of `POST /v1/trajectories`; `uploaded` says where it was sent;
+    `batch_order` names the file of which samples each step saw.
+    """
 
     directory: Path
     run: Json
     checkpoints: list[Kept] = field(default_factory=list)
     uploaded: Json | None = None
+    batch_order: str | None = None
 
     @classmethod
     def open(cls, directory: str | Path) -> Recording:
@@ -50,13 +56,15 @@ class Recording:
             raise FileNotFoundError(f"{directory} holds no {MANIFEST}: give a folder written by Recorder")
         body = json.loads(manifest.read_text())
         kept = [from_json(Kept, item) for item in body["checkpoints"]]
-        return cls(directory, body["run"], kept, body.get("uploaded"))
+        return cls(directory, body["run"], kept, body.get("uploaded"), body.get("batch_order"))
 
     def save(self) -> None:
         """Writes the manifest in one go, so that a crash leaves the old one whole."""
-        body = {"run": self.run, "checkpoints": [asdict(kept) for kept in self.checkpoints]}
+        kept = [{k: v for k, v in asdict(one).items() if v is not None} for one in self.checkpoints]
+        body: Json = {"run": self.run, "checkpoints": kept, "uploaded": self.uploaded}
+        body |= {"batch_order": self.batch_order} if self.batch_order else {}
         fresh = self.directory / f"{MANIFEST}.part"
-        fresh.write_text(json.dumps(body | {"uploaded": self.uploaded}, indent=1) + "\n")
+        fresh.write_text(json.dumps(body, indent=1) + "\n")
         fresh.replace(self.directory / MANIFEST)
 
     def upload(self, client: Diffin, *, progress: Callable[[int, int], None] | None = None) -> Trajectory:
@@ -75,10 +83,17 @@ class Recording:
         sent = {checkpoint.step for checkpoint in trajectory.checkpoints}
         for done, kept in enumerate(self.checkpoints, start=1):
             if kept.step not in sent:
-                file = self.directory / kept.file
-                client.upload_checkpoint(trajectory, file, step=kept.step, learning_rate=kept.learning_rate)
+                client.upload_checkpoint(
+                    trajectory,
+                    self.directory / kept.file,
+                    step=kept.step,
+                    learning_rate=kept.learning_rate,
+                    optimizer_file=self.directory / kept.optimizer_file if kept.optimizer_file else None,
+                )
             if progress:
                 progress(done, len(self.checkpoints))
+        if self.batch_order and trajectory.batch_order is None:
+            client.upload_batch_order(trajectory, self.directory / self.batch_order)
         return client.trajectory(trajectory)
 
     def _there(self, client: Diffin) -> Trajectory | None:

@@ -15,8 +15,10 @@ from app.catalog import (
     METHODS,
     Architecture,
     DiffIn,
+    Extent,
     Method,
     Optimizer,
+    Parameters,
     Preprocessing,
     Task,
     list_architectures,
@@ -45,6 +47,10 @@ def refusal(adapter: TypeAdapter[Any], value: Any) -> dict[str, Any]:
         adapter.validate_python(value)
     error: Any = refused.value.errors()[0]
     return dict(error)
+
+
+def extent(num_train: int, steps: tuple[int, ...] = (10, 20), *, ordered: bool = False) -> Extent:
+    return Extent(num_train, num_query=10, steps=steps, batch_size=8, ordered=ordered)
 
 
 def test_a_method_named_alone_has_the_defaults_that_the_benchmarks_chose() -> None:
@@ -98,31 +104,71 @@ def test_an_unknown_option_or_value_is_refused_by_name(options: dict[str, Any]) 
     assert refusal(method, {"name": "diff_in"} | options)["loc"] == ("diff_in", *options)
 
 
-@pytest.mark.parametrize("resolution", ["steps", "tail"])
-def test_a_resolution_to_come_says_that_it_is_to_come(resolution: str) -> None:
-    assert "not available yet" in refusal(method, {"name": "diff_in", "resolution": resolution})["msg"]
-
-
 def test_an_unknown_method_is_told_the_known_ones() -> None:
     assert "'tracin'" in refusal(method, {"name": "astrology"})["msg"]
 
 
 def test_only_methods_that_compare_with_a_query_need_one() -> None:
     needing = {name: method.validate_python({"name": name}).needs_query for name in METHODS}
-    assert needing == {"diff_in": True, "diff_in_eq9": True, "tracin": True, "loss": False}
+    assert {name for name, needed in needing.items() if needed} == {
+        "diff_in",
+        "diff_in_eq9",
+        "tracin",
+        "influence_function",
+    }
     assert not method.validate_python({"name": "diff_in_eq9", "target": "self"}).needs_query
 
 
 def test_the_cost_grows_with_the_data_and_the_checkpoints() -> None:
     for name in METHODS:
         asked = method.validate_python({"name": name})
-        assert 0 < asked.cost(100, 10, 2) < asked.cost(1000, 10, 2)
-        assert asked.cost(100, 10, 2) < asked.cost(100, 10, 4)
+        assert 0 < asked.cost(extent(100)) < asked.cost(extent(1000))
+        assert asked.cost(extent(100)) < asked.cost(extent(100, steps=(10, 20, 30, 40)))
 
 
 def test_more_curvature_costs_more() -> None:
     few = DiffIn(name="diff_in", lanczos_steps=5)
-    assert few.cost(1000, 10, 5) < DiffIn(name="diff_in", lanczos_steps=50).cost(1000, 10, 5)
+    assert few.cost(extent(1000)) < DiffIn(name="diff_in", lanczos_steps=50).cost(extent(1000))
+
+
+def test_steps_taken_one_by_one_cost_by_their_batches() -> None:
+    steps = DiffIn(name="diff_in", resolution="steps")
+    run = extent(100, steps=(0, 10, 20), ordered=True)
+    # 20 steps of 8 samples: a replayed gradient and a Hessian-vector product; the query's gradient; losses
+    assert steps.cost(run) == 20 * 8 * (3 + 9) + 3 * 10 + 3 * 100
+    assert steps.cost(extent(100, steps=(0, 10, 20))) == DiffIn(name="diff_in").cost(
+        extent(100, steps=(0, 10, 20))
+    )
+    tail = DiffIn(name="diff_in", resolution="tail", tail=0.25)
+    curvature = 10 * 9 * 100
+    # in the middle: those at 0 and 10 stand for the steps before 5 and 15, the last for none before 15
+    assert [tail.shared(run, k) for k in range(3)] == [curvature, curvature, 5 * 8 * 12 + 3 * 10]
+    assert [tail.per_sample(run, k) for k in range(3)] == [3, 3, 1]
+    ends = DiffIn(name="diff_in", resolution="tail", tail=0.25, checkpoint_position="end")
+    assert [ends.per_sample(run, k) for k in range(3)] == [1, 3, 3]
+
+
+def test_a_query_each_costs_a_query_each() -> None:
+    for name in ("diff_in", "tracin", "influence_function"):
+        together = method.validate_python({"name": name})
+        each = method.validate_python({"name": name, "per_query": True})
+        assert together.cost(extent(1000)) < each.cost(extent(1000)) <= 10 * together.cost(extent(1000))
+
+
+def test_only_what_is_drawn_can_be_repeated() -> None:
+    few = DiffIn(name="diff_in", hessian_samples=50)
+    assert few.draws(extent(100)) and not few.draws(extent(50))
+    steps = DiffIn(name="diff_in", hessian_samples=50, resolution="steps")
+    assert steps.draws(extent(100, steps=(0, 10)))
+    assert not steps.draws(extent(100, steps=(0, 10), ordered=True))
+    assert steps.draws(extent(100, steps=(5, 10), ordered=True))  # what comes before step 5 is a segment
+
+
+def test_tensors_are_picked_by_patterns() -> None:
+    names = ["layers.0.weight", "layers.0.bias", "head.weight"]
+    assert Parameters().of(names) == names
+    assert Parameters(include=["layers.*"], exclude=["*.bias"]).of(names) == ["layers.0.weight"]
+    assert Parameters(include=["Layers.*"]).of(names) == []
 
 
 def test_the_listings_are_json_with_a_schema_each() -> None:

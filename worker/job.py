@@ -1,117 +1,141 @@
-"""An influence job as the engine wants it: task, schedule, checkpoints and data, loaded from the store."""
+"""An influence job as the engine wants it: task, runs and data, loaded from the store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any, overload
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
 from sqlalchemy.orm import Session
 
-from app.catalog import ARCHITECTURES
+from app.catalog import ARCHITECTURES, Extent, Options, Parameters
 from app.catalog import METHODS as CATALOG
-from app.catalog.methods import BATCH, Options
-from app.store import jobs, trajectories, work
+from app.catalog.options import BATCH
+from app.store import jobs, tables, trajectories, work
 from app.store.datasets import Arrays
-from app.store.tables import Dataset, Job, Trajectory
 from worker.data import StoredData, selected
 from worker.influence.methods import METHODS, Method
 from worker.influence.networks import build
 from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Task
-from worker.influence.trajectory import Checkpoint, Schedule
-from worker.influence.trajectory import Trajectory as EngineTrajectory
+from worker.influence.trajectory import Trajectory
+from worker.problems import UserError
 from worker.process import Process
+from worker.runs import DTYPE, Names, read_run
 
-DTYPE = torch.float32
+
+class Place(NamedTuple):
+    """Where a unit of work stands: in which repeat, of which trajectory, at which of its checkpoints."""
+
+    repeat: int
+    run: int
+    k: int
+
+    @classmethod
+    def of(cls, payload: dict[str, Any]) -> Place:
+        return cls(*(payload.get(name, 0) for name in cls._fields))
+
+    @property
+    def stage(self) -> str:
+        """The stage of the sweep here."""
+        return f"sweep:{self.repeat}.{self.run}.{self.k}"
 
 
 @dataclass(frozen=True)
 class InfluenceJob:
-    """One job's inputs, read once and kept while this process works on it."""
+    """One job's inputs, read once and kept while this process works on it.
+
+    Attributes:
+        runs: the trajectories that are averaged, of these ids.
+        states: what is known of the optimizer's state at each checkpoint of each run, by name.
+        asked: the method's options as the job has them; `options` are those of the engine.
+        batch_sizes: of each run; None where its trajectory does not say.
+    """
 
     id: str
     seed: int
     method: Method
     options: dict[str, Any]
+    asked: Options
     task: Task
-    schedule: Schedule
-    checkpoint_files: tuple[Path, ...]
+    trajectory_ids: tuple[str, ...]
+    runs: tuple[Trajectory, ...]
+    states: tuple[tuple[tuple[str, ...], ...], ...]
+    batch_sizes: tuple[int | None, ...]
+    names: Names
     train: Arrays
     query: Arrays | None
     query_selection: dict[str, Any] | None
     preprocessing: Preprocessing
     device: torch.device
     classification: bool
-    batch_size: int
-    batch_size_known: bool
-    cost: Options
 
     def train_data(self, tick: Callable[[int], None]) -> StoredData:
         return self._data(self.train, None, tick)
 
-    def query_data(self, tick: Callable[[int], None]) -> StoredData | None:
+    def query_data(self, tick: Callable[[int], None], only: int | None = None) -> StoredData | None:
+        """The query samples that are asked about, or `only` this one of them."""
         if self.query is None:
             return None
-        return self._data(self.query, selected(self.query, self.query_selection), tick)
+        rows = selected(self.query, self.query_selection)
+        if only is not None:
+            rows = self.queries[only : only + 1]
+        return self._data(self.query, rows, tick)
 
     @cached_property
-    def trajectory(self) -> EngineTrajectory:
-        """The run as the engine takes it: a checkpoint is read when it is asked for."""
-        return EngineTrajectory(
-            Files(self.checkpoint_files, self.schedule, self.parameters, self.device), self.schedule
-        )
+    def queries(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Indices in the query data set of the samples that are asked about."""
+        if self.query is None:
+            return np.empty(0, dtype=np.int64)
+        rows = selected(self.query, self.query_selection)
+        return np.arange(len(self.query)) if rows is None else rows
+
+    def places(self) -> Iterator[Place]:
+        """Every place, repeat by repeat, run by run, checkpoint by checkpoint."""
+        for repeat in range(self.asked.repeats):
+            for run, trajectory in enumerate(self.runs):
+                for k in range(len(trajectory.checkpoints)):
+                    yield Place(repeat, run, k)
+
+    def number(self, place: Place) -> int:
+        """Which of all the runs' checkpoints it is, one run after the other."""
+        return sum(len(run.checkpoints) for run in self.runs[: place.run]) + place.k
+
+    def options_at(self, place: Place) -> dict[str, Any]:
+        """The engine's options there, the run's batch size among them."""
+        return self.options | {"batch_size": self.batch_sizes[place.run] or BATCH}
 
     @cached_property
-    def parameters(self) -> list[str]:
-        """Names of the network's parameters, in its own order: transforms compare the order of keys too."""
-        return [name for name, _ in self.task.network.named_parameters()]
+    def extents(self) -> list[Extent]:
+        """How much there is to do for each run, once."""
+        return [
+            Extent(
+                num_train=len(self.train),
+                num_query=len(self.queries),
+                steps=run.schedule.steps,
+                batch_size=batch_size or BATCH,
+                ordered=run.order is not None,
+            )
+            for run, batch_size in zip(self.runs, self.batch_sizes, strict=True)
+        ]
+
+    def per_sample(self, place: Place) -> int:
+        """Forward passes that a training sample takes there."""
+        return self.asked.per_sample(self.extents[place.run], place.k)
+
+    def shared(self, place: Place) -> int:
+        """Forward passes for what all samples share there."""
+        return self.asked.shared(self.extents[place.run], place.k)
 
     def _data(self, arrays: Arrays, rows: Any, tick: Callable[[int], None]) -> StoredData:
         targets = torch.int64 if self.classification else DTYPE
         return StoredData(arrays, self.preprocessing, targets, self.device, rows=rows, tick=tick)
 
 
-class Files(Sequence[Checkpoint]):
-    """Checkpoints, by step, as files: the two asked for last are kept on the device."""
-
-    def __init__(
-        self, files: Sequence[Path], schedule: Schedule, parameters: list[str], device: torch.device
-    ) -> None:
-        self._files, self._schedule, self._parameters, self._device = files, schedule, parameters, device
-        self._read = lru_cache(maxsize=2)(self._load)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    @overload
-    def __getitem__(self, k: int) -> Checkpoint: ...
-    @overload
-    def __getitem__(self, k: slice) -> Sequence[Checkpoint]: ...
-    def __getitem__(self, k: int | slice) -> Checkpoint | Sequence[Checkpoint]:
-        if isinstance(k, slice):
-            return [self[i] for i in range(*k.indices(len(self)))]
-        return self._read(range(len(self))[k])
-
-    def _load(self, k: int) -> Checkpoint:
-        tensors = load_file(self._files[k], device=str(self._device))
-        return Checkpoint(
-            step=self._schedule.steps[k],
-            learning_rates=self._schedule.learning_rates[k],
-            params={name: tensors[name].to(DTYPE) for name in self._parameters},
-            buffers={
-                name: t.to(DTYPE) if t.is_floating_point() else t
-                for name, t in tensors.items()
-                if name not in self._parameters
-            },
-        )
-
-
-def locked(session: Session, job_id: str) -> Job:
+def locked(session: Session, job_id: str) -> tables.Job:
     """The job's record, locked until the end of the transaction; LeaseLostError when it is gone."""
     record = jobs.locked(session, job_id)
     if record is None:
@@ -120,7 +144,11 @@ def locked(session: Session, job_id: str) -> Job:
 
 
 def load(mine: Process, job_id: str) -> InfluenceJob:
-    """The job, from what this process has at hand if it is the same one."""
+    """The job, from what this process has at hand if it is the same one.
+
+    Raises:
+        UserError: none of the network's tensors is meant.
+    """
     if mine.at_hand.get("job_id") != job_id:
         mine.at_hand.clear()
         with mine.database.snapshot() as session:
@@ -131,56 +159,55 @@ def load(mine: Process, job_id: str) -> InfluenceJob:
 
 
 def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
-    job = session.get_one(Job, job_id)
-    trajectory = session.get_one(Trajectory, job.trajectory_id)
-    rows = trajectories.in_order(session, job.checkpoint_ids)
-    train = Arrays(session, mine.blobs, session.get_one(Dataset, job.train_dataset_id))
+    job = session.get_one(tables.Job, job_id)
+    stored = [session.get_one(tables.Trajectory, one) for one in job.trajectory_ids]
+    checkpoints = trajectories.in_order(session, job.checkpoint_ids)
+    train = Arrays(session, mine.blobs, session.get_one(tables.Dataset, job.train_dataset_id))
     query = (
-        Arrays(session, mine.blobs, session.get_one(Dataset, job.query_dataset_id))
+        Arrays(session, mine.blobs, session.get_one(tables.Dataset, job.query_dataset_id))
         if job.query_dataset_id
         else None
     )
-    architecture, optimizer = trajectory.architecture, trajectory.optimizer
-    device = pick_device(mine.settings.device)
-    options = {key: value for key, value in job.method.items() if key != "name"}
-    batch_size = trajectory.batch_size or BATCH
+    architecture, device = stored[0].architecture, pick_device(mine.settings.device)
+    network = build(architecture["name"], architecture["config"]).to(device)
+    asked = CATALOG[job.method["name"]].options.model_validate(job.method)
+    names = _names([name for name, _ in network.named_parameters()], getattr(asked, "parameters", None))
     inputs = ARCHITECTURES[architecture["name"]].config.inputs
+    rows = [[row for row in checkpoints if row.trajectory_id == one.id] for one in stored]
     return InfluenceJob(
         id=job.id,
         seed=job.seed,
         method=METHODS[job.method["name"]],
-        options=options | {"batch_size": batch_size},
-        task=Task(build(architecture["name"], architecture["config"]).to(device), trajectory.task["loss"]),
-        schedule=Schedule(
-            steps=tuple(row.step for row in rows),
-            learning_rates=_rates([row.step for row in rows], rows),
-            total_steps=trajectory.total_steps,
-            train_size=trajectory.train_size or len(train),
-            momentum=optimizer.get("momentum", 0.0),
-            weight_decay=optimizer.get("weight_decay", 0.0),
-            decoupled=optimizer["name"] == "adamw",
-            optimizer=optimizer["name"],
+        options=asked.options(),
+        asked=asked,
+        task=Task(network, stored[0].task["loss"]),
+        trajectory_ids=tuple(job.trajectory_ids),
+        runs=tuple(
+            read_run(session, mine.blobs, one, part, len(train), names, device, ordered=asked.needs_order)
+            for one, part in zip(stored, rows, strict=True)
         ),
-        checkpoint_files=tuple(mine.blobs.path(session, row.blob or "") for row in rows),
+        states=tuple(
+            tuple(tuple((row.optimizer_file or {}).get("state", ())) for row in part) for part in rows
+        ),
+        batch_sizes=tuple(one.batch_size for one in stored),
+        names=names,
         train=train,
         query=query,
         query_selection=job.query,
-        preprocessing=Preprocessing(inputs=inputs, **trajectory.preprocessing),
+        preprocessing=Preprocessing(inputs=inputs, **stored[0].preprocessing),
         device=device,
-        classification=trajectory.task["type"] == "classification",
-        batch_size=batch_size,
-        batch_size_known=trajectory.batch_size is not None,
-        cost=CATALOG[job.method["name"]].options.model_validate(job.method),
+        classification=stored[0].task["type"] == "classification",
     )
 
 
-def _rates(steps: list[int], rows: list[Any]) -> tuple[tuple[float, ...], ...]:
-    """One learning rate a step since the checkpoint before, for each checkpoint."""
-    before = [0, *steps[:-1]]
-    return tuple(
-        tuple(row.learning_rates) if row.learning_rates else (row.learning_rate,) * (row.step - start)
-        for row, start in zip(rows, before, strict=True)
-    )
+def _names(trained: list[str], parameters: Parameters | None) -> Names:
+    measured = trained if parameters is None else parameters.of(trained)
+    if not measured:
+        raise UserError(
+            "no_parameters",
+            f"No tensor of the network is included and not excluded; its tensors: {', '.join(trained)}.",
+        )
+    return Names(trained, measured)
 
 
 def pick_device(wanted: str) -> torch.device:

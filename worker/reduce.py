@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from app.catalog.options import PerQuery
 from app.store import jobs, scores, work
 from app.store.tables import Work
 from worker import job as influence_job
-from worker.job import InfluenceJob, locked
+from worker.influence.suspicion import suspicion
+from worker.job import InfluenceJob, Place, locked
 from worker.lease import Renewal
 from worker.process import Process
-from worker.report import warnings
+from worker.report import answers, rank_only, warnings
+from worker.sums import Floats, Sums, add_up, write_influences
 
 
 def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
@@ -22,44 +26,59 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
     with mine.database.snapshot() as session:
         units = work.of(session, job.id, "sweep", "block")
         files = {unit.id: mine.blobs.path(session, unit.result_blob or "") for unit in units}
-    m, n = len(job.schedule.steps), len(job.train)
-    columns = {name: np.empty((m, n)) for name in ("contribution", "loss")}
-    predictions, self_influence = np.empty(n), np.zeros(n)
-    for unit in sorted(
-        (unit for unit in units if unit.kind == "block"), key=lambda u: (u.payload["k"], u.payload["start"])
-    ):
-        k, rows = unit.payload["k"], slice(unit.payload["start"], unit.payload["stop"])
-        values = np.load(files[unit.id], mmap_mode="r")
-        for name, column in columns.items():
-            column[k, rows] = values[name]
-        self_influence[rows] += values["self_influence"]
-        if k == m - 1:
-            predictions[rows] = values["prediction"]
-        renewal.tick()
-    total = job.method.reduce(torch.from_numpy(columns["contribution"])).numpy()
-    has_self = bool(np.isfinite(self_influence).all())
-    result = _result(job, units, has_self)
-    with mine.database.transaction() as session:
-        record = locked(session, job.id)
-        work.finish(session, renewal.lease)
-        scores.write(
-            session,
-            job.id,
-            {
-                "sample_index": np.arange(n),
-                "sample_id": job.train.ids,
-                "score": total,
-                "rank": scores.ranks(total),
-                "self_influence": self_influence if has_self else None,
-                "label": _labels(job),
-                "predicted_label": predictions,
-                "loss": columns["loss"][-1],
-                "contributions": columns["contribution"].T,
-                "losses": columns["loss"].T,
-            },
-        )
-        result["timing"] |= {"seconds": jobs.seconds_running(record), "forward_passes": record.total}
-        jobs.succeed(session, mine.blobs, record, result)
+    blocks = sorted(
+        (unit for unit in units if unit.kind == "block"),
+        key=lambda unit: (unit.payload["start"], Place.of(unit.payload)),
+    )
+    sums = add_up(job, blocks, files, renewal.tick)
+    total = job.method.reduce(torch.from_numpy(sums.contribution)).numpy()
+    has_self = bool(np.isfinite(sums.self_influence).all())
+    suspicious = _suspicion(job, sums)
+    result = _result(job, units, sums)
+    result |= {"self_influence": has_self, "suspicion": suspicious is not None}
+    with mine.blobs.stage() as matrix, mine.blobs.stage() as ranked:
+        if isinstance(job.asked, PerQuery) and job.asked.per_query:
+            write_influences(job, blocks, files, matrix, ranked, job.asked.top_k, renewal.tick)
+        with mine.database.transaction() as session:
+            record = locked(session, job.id)
+            work.finish(session, renewal.lease)
+            if job.asked.by_query:
+                record.influences_blob = mine.blobs.keep(session, matrix)
+                record.ranked_blob = mine.blobs.keep(session, ranked)
+            columns = _columns(job, sums, total) | {"suspicion": suspicious}
+            columns["self_influence"] = sums.self_influence if has_self else None
+            scores.write(session, job.id, columns)
+            result["timing"] |= {"seconds": jobs.seconds_running(record), "forward_passes": record.total}
+            jobs.succeed(session, mine.blobs, record, result)
+
+
+def _suspicion(job: InfluenceJob, sums: Sums) -> Floats | None:
+    """How much points to a wrong label, [N]; None where the targets are no classes."""
+    if job.task.loss == "mse":
+        return None
+    harmful = None
+    if job.method.name == "diff_in":
+        ends = np.cumsum([len(run.checkpoints) for run in job.runs]) - 1
+        harmful = torch.from_numpy(sums.contribution[ends].sum(axis=0))
+    train_size = job.runs[-1].schedule.train_size
+    found: Floats = suspicion(torch.from_numpy(sums.loss), harmful, train_size=train_size).numpy()
+    return found
+
+
+def _columns(job: InfluenceJob, sums: Sums, total: Floats) -> dict[str, Any]:
+    """The columns of the scores' table that every job has."""
+    return {
+        "sample_index": np.arange(len(total)),
+        "sample_id": job.train.ids,
+        "score": total,
+        "rank": scores.ranks(total),
+        "standard_error": sums.standard_error,
+        "label": _labels(job),
+        "predicted_label": sums.prediction,
+        "loss": sums.loss[-1],
+        "contributions": sums.contribution.T,
+        "losses": sums.loss.T,
+    }
 
 
 def _labels(job: InfluenceJob) -> Any:
@@ -67,13 +86,22 @@ def _labels(job: InfluenceJob) -> Any:
     return targets.reshape(-1) if targets.size == len(targets) else None
 
 
-def _result(job: InfluenceJob, units: Any, has_self: bool) -> dict[str, Any]:
-    notes = [unit.result["notes"] | {"k": unit.result["k"]} for unit in units if unit.kind == "sweep"]
+def _result(job: InfluenceJob, units: Sequence[Work], sums: Sums) -> dict[str, Any]:
+    notes = [(Place.of(unit.payload), (unit.result or {})["notes"]) for unit in units if unit.kind == "sweep"]
+    told = {job.number(place): found for place, found in notes if place.repeat == 0}
+    repeated = len(sums.parts) > 1
+    over = "repeats" if job.asked.repeats > 1 else "trajectories"
     return {
         "num_samples": len(job.train),
-        "answers": "expected",
-        "self_influence": has_self,
+        "answers": answers(job, notes),
+        "rank_only": rank_only(job),
+        "per_query": {"queries": len(job.queries)} if job.asked.by_query else None,
+        "uncertainty": {"over": over, "count": len(sums.parts)} if repeated else None,
+        "stability": sums.stability if repeated else None,
         "warnings": warnings(job, notes),
-        "checkpoints": sorted(notes, key=lambda note: note["k"]),
-        "timing": {"device": str(job.device), "busy_seconds": sum(unit.result["seconds"] for unit in units)},
+        "checkpoints": [told[k] | {"k": k} for k in sorted(told)],
+        "timing": {
+            "device": str(job.device),
+            "busy_seconds": sum((unit.result or {})["seconds"] for unit in units),
+        },
     }

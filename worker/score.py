@@ -14,51 +14,59 @@ from worker import job as influence_job
 from worker.influence.errors import NonFiniteError, SampleTooLargeError
 from worker.influence.memory import halving
 from worker.influence.methods import Chunk, Sweep
-from worker.job import InfluenceJob, locked
+from worker.job import InfluenceJob, Place, locked
 from worker.lease import Renewal
 from worker.problems import TOO_LARGE, UserError
 from worker.process import Process
-from worker.vectors import load_sweep, save_block, save_sweep
+from worker.vectors import load_sweeps, save_block, save_sweeps
 
 
 def sweep(mine: Process, row: Work, renewal: Renewal) -> None:
     """Computes the vectors that all samples share at one checkpoint, from those of the one after it."""
-    job, k = influence_job.load(mine, row.subject), row.payload["k"]
-    compute = job.method.sweep
+    job, place = influence_job.load(mine, row.subject), Place.of(row.payload)
+    compute, trajectory = job.method.sweep, job.runs[place.run]
     assert compute is not None  # noqa: S101  (else none was planned)
-    carry = _swept(mine, job, k + 1)[1] if job.method.chained and k + 1 < len(job.schedule.steps) else None
+    follows = job.method.chained and place.k + 1 < len(trajectory.checkpoints)
+    columns: Sequence[int | None] = range(len(job.queries)) if job.asked.by_query else [None]
+    carries = [one.carry for one in _swept(mine, job, place._replace(k=place.k + 1))] if follows else None
     started = time.monotonic()
-    swept: Sweep = _checked(
-        lambda: compute(
+
+    def of(column: int | None) -> Sweep:
+        return compute(
             job.task,
-            job.trajectory,
-            k,
+            trajectory,
+            place.k,
             job.train_data(renewal.tick),
-            job.query_data(renewal.tick),
-            carry,
-            seed=job.seed,
+            job.query_data(renewal.tick, column),
+            carries[column or 0] if carries else None,
+            seed=job.seed + place.repeat,
             chunk=_plan(mine, job)["chunk"],
-            options=job.options,
+            options=job.options_at(place),
         )
-    )
-    result = {"k": k, "notes": swept.notes, "seconds": time.monotonic() - started}
-    _deliver(mine, row, renewal, result, partial(save_sweep, swept))
+
+    swept: list[Sweep] = _checked(lambda: [of(column) for column in columns])
+    notes = {name: max(one.notes[name] for one in swept) for name in swept[0].notes}
+    result = {"notes": notes, "seconds": time.monotonic() - started}
+    _deliver(mine, row, renewal, result, partial(save_sweeps, swept))
 
 
 def block(mine: Process, row: Work, renewal: Renewal) -> None:
     """Scores a range of samples at one checkpoint."""
-    job, k = influence_job.load(mine, row.subject), row.payload["k"]
-    vectors = _swept(mine, job, k)[0] if job.method.sweep is not None else {}
-    per_sample = job.cost.per_sample(len(job.train), job.batch_size)
+    job, place = influence_job.load(mine, row.subject), Place.of(row.payload)
+    swept = _swept(mine, job, place) if job.method.sweep is not None else [Sweep({})]
+    trajectory, options, per_sample = job.runs[place.run], job.options_at(place), job.per_sample(place)
     data = job.train_data(lambda samples: renewal.tick(samples * per_sample))
     started = time.monotonic()
 
-    def score(rows: Sequence[int]) -> Chunk:
+    def score(rows: Sequence[int]) -> list[Chunk]:
         inputs, targets = next(data.chunks(len(rows), rows))
         try:
-            return job.method.score_chunk(
-                job.task, job.trajectory, k, vectors, inputs, targets, rows, options=job.options
-            )
+            return [
+                job.method.score_chunk(
+                    job.task, trajectory, place.k, one.vectors, inputs, targets, rows, options=options
+                )
+                for one in swept
+            ]
         except NonFiniteError as bad:
             raise bad.shifted(rows[0]) from None
 
@@ -90,14 +98,15 @@ def _plan(mine: Process, job: InfluenceJob) -> dict[str, Any]:
     return agreed
 
 
-def _swept(mine: Process, job: InfluenceJob, k: int) -> Any:
-    """(vectors, carry) of the sweep at checkpoint k; the last one used is kept at hand."""
-    if mine.at_hand.get("swept_k") != k:
+def _swept(mine: Process, job: InfluenceJob, place: Place) -> list[Sweep]:
+    """What the sweep there found, for each query or for all together; the last one used is kept at hand."""
+    if mine.at_hand.get("swept_at") != place:
         with mine.database.snapshot() as session:
-            unit = next(unit for unit in work.of(session, job.id, "sweep") if unit.payload["k"] == k)
+            unit = next(one for one in work.of(session, job.id, "sweep") if Place.of(one.payload) == place)
             path = mine.blobs.path(session, unit.result_blob or "")
-        mine.at_hand.update(swept_k=k, swept=load_sweep(path, job.parameters, job.device))
-    return mine.at_hand["swept"]
+        mine.at_hand.update(swept_at=place, swept=load_sweeps(path, job.names.measured, job.device))
+    swept: list[Sweep] = mine.at_hand["swept"]
+    return swept
 
 
 def _checked(compute: Callable[[], Any]) -> Any:

@@ -1,4 +1,6 @@
-"""Opens what was uploaded and accepts or refuses it: data sets and checkpoints leave `validating` here."""
+"""Opens what was uploaded and accepts or refuses it: data sets, checkpoints and batch orders leave
+`validating` here.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,22 @@ from pathlib import Path
 import torch
 
 from app.store import datasets, trajectories, work
-from app.store.tables import Checkpoint, Dataset, Trajectory, Work
+from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, Work
 from worker.influence.networks import build, expected_tensors
 from worker.lease import Renewal
-from worker.loading import LoadError, load_checkpoint, load_dataset
+from worker.loading import (
+    LoadError,
+    load_batch_order,
+    load_checkpoint,
+    load_dataset,
+    load_optimizer_state,
+)
 from worker.problems import UserError
 from worker.process import Process
 
 
 def validate(mine: Process, row: Work, renewal: Renewal) -> None:
-    """Validates the data set or checkpoint that the unit is about.
+    """Validates the data set, checkpoint or batch order that the unit is about.
 
     Raises:
         UserError: the file is refused; the problem becomes the resource's `error`.
@@ -25,6 +33,8 @@ def validate(mine: Process, row: Work, renewal: Renewal) -> None:
     try:
         if row.subject.startswith("ds_"):
             _dataset(mine, row, renewal)
+        elif row.subject.startswith("bo_"):
+            _batch_order(mine, row, renewal)
         else:
             _checkpoint(mine, row, renewal)
     except LoadError as refused:
@@ -56,14 +66,32 @@ def _checkpoint(mine: Process, row: Work, renewal: Renewal) -> None:
         checkpoint = session.get_one(Checkpoint, row.subject)
         assert checkpoint.blob  # noqa: S101  (kept until the validation ends)
         path = mine.blobs.path(session, checkpoint.blob)
+        state = mine.blobs.path(session, checkpoint.optimizer_blob) if checkpoint.optimizer_blob else None
         architecture = session.get_one(Trajectory, checkpoint.trajectory_id).architecture
     with torch.device("meta"):
-        network = build(architecture["name"], architecture["config"])
-    with mine.blobs.stage() as staged:
-        info = load_checkpoint(path, expected_tensors(network), staged)
+        expected = expected_tensors(build(architecture["name"], architecture["config"]))
+    with mine.blobs.stage() as staged, mine.blobs.stage() as staged_state:
+        info = load_checkpoint(path, expected, staged)
+        renewal.tick()
+        held = load_optimizer_state(state, expected, staged_state) if state else []
         renewal.tick()
         with mine.database.transaction() as session:
             work.finish(session, renewal.lease)
-            trajectories.ready(
-                session, mine.blobs, session.get_one(Checkpoint, row.subject), info.as_dict(), staged
-            )
+            checkpoint = session.get_one(Checkpoint, row.subject)
+            if state:
+                trajectories.keep_state(session, mine.blobs, checkpoint, staged_state, held)
+            trajectories.ready(session, mine.blobs, checkpoint, info.as_dict(), staged)
+
+
+def _batch_order(mine: Process, row: Work, renewal: Renewal) -> None:
+    with mine.database.snapshot() as session:
+        order = session.get_one(BatchOrder, row.subject)
+        assert order.blob  # noqa: S101  (kept until the validation ends)
+        path = mine.blobs.path(session, order.blob)
+    with tempfile.TemporaryDirectory(dir=mine.blobs.staging) as folder, mine.blobs.stage() as staged:
+        info = load_batch_order(path, staged, Path(folder))
+        renewal.tick()
+        with mine.database.transaction() as session:
+            work.finish(session, renewal.lease)
+            order = session.get_one(BatchOrder, row.subject)
+            trajectories.ready(session, mine.blobs, order, info.as_dict(), staged)

@@ -5,7 +5,7 @@ What only the tensors tell (missing, extra, misshapen) was told when the checkpo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,24 +16,53 @@ from sqlalchemy.orm import Session
 from app.api.datasets import found_dataset
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
+from app.api.suitability import check_method, check_order
 from app.api.trajectories import found_trajectory
-from app.catalog import Architecture, Config, Preprocessing, Task, image_shape
-from app.catalog.methods import Options
+from app.catalog import Architecture, Config, Extent, Options, Preprocessing, Task, image_shape
+from app.catalog.options import BATCH
 from app.store.blobs import BlobStore
 from app.store.datasets import Arrays
-from app.store.tables import Checkpoint, Dataset, Trajectory
+from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory
+from app.store.trajectories import order_source
 
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 
 
-class Admitted(NamedTuple):
-    """The inputs of a job that can run; checkpoints by step."""
+class Run(NamedTuple):
+    """One trajectory of a job; checkpoints by step."""
 
     trajectory: Trajectory
+    checkpoints: list[Checkpoint]
+    pointer: str
+
+
+class Admitted(NamedTuple):
+    """The inputs of a job that can run."""
+
+    runs: list[Run]
     train: Dataset
     query: Dataset | None
-    checkpoints: list[Checkpoint]
     num_query: int
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Of one trajectory after the other, each by step."""
+        return [one for run in self.runs for one in run.checkpoints]
+
+    @property
+    def extents(self) -> list[Extent]:
+        """How much there is to do for each trajectory."""
+        n = self.train.num_samples or 0
+        return [
+            Extent(
+                num_train=n,
+                num_query=self.num_query,
+                steps=tuple(one.step for one in run.checkpoints),
+                batch_size=run.trajectory.batch_size or BATCH,
+                ordered=order_source(run.trajectory, n) is not None,
+            )
+            for run in self.runs
+        ]
 
 
 def admit(
@@ -41,7 +70,7 @@ def admit(
     blobs: BlobStore,
     project_id: str,
     *,
-    trajectory_id: str,
+    trajectories: Mapping[str, str],
     train_id: str,
     query_id: str | None,
     labels: Sequence[int] | None,
@@ -51,13 +80,18 @@ def admit(
     """The job's inputs.
 
     Args:
+        trajectories: ids by the field that names each.
         labels, indices: the part of the query data set that is taken; all of it when both are None.
 
     Raises:
         ApiProblem: the first thing found wrong, with the field at fault; 404 for ids that are not there, 409
             for inputs still validating, 422 for the rest.
     """
-    trajectory = found_trajectory(session, project_id, trajectory_id, "/trajectory_id", lock=True)
+    # Locked in one order, so that two jobs over the same trajectories never wait for each other.
+    locked = {
+        pointer: found_trajectory(session, project_id, one, pointer, lock=True)
+        for pointer, one in sorted(trajectories.items(), key=lambda item: item[1])
+    }
     train = found_dataset(session, project_id, train_id, "/train_dataset_id")
     query = (
         found_dataset(session, project_id, query_id, "/query_dataset_id") if query_id is not None else None
@@ -68,21 +102,23 @@ def admit(
     named = {"/train_dataset_id": train} | ({"/query_dataset_id": query} if query else {})
     for pointer, dataset in named.items():
         _refuse_invalid(dataset, pointer)
-    checkpoints = _sound(trajectory)
-    _check_ready(checkpoints, named)
-    _check_steps(trajectory, checkpoints)
+    runs = [Run(locked[pointer], _sound(locked[pointer], pointer), pointer) for pointer in trajectories]
+    _check_one_kind(runs)
+    _check_ready(runs, named, method)
+    for run in runs:
+        _check_steps(run)
+        last, n = run.checkpoints[-1].step, train.num_samples or 0
+        check_order(run.trajectory, last, n, method, run.pointer)
     for pointer, dataset in named.items():
-        _check_fits(trajectory, dataset, pointer)
+        _check_fits(runs[0].trajectory, dataset, pointer)
     if query is not None:
         _check_alike(train, query)
-    if trajectory.train_size is not None and trajectory.train_size < (train.num_samples or 0):
-        detail = (
-            f"The trajectory's train_size is {trajectory.train_size}, but the training set holds "
-            f"{train.num_samples} samples: score the set (or a part of the set) that the run was trained on."
-        )
-        raise ApiProblem(422, "train_size_too_small", detail, pointer="/train_dataset_id")
+    for run in runs:
+        _check_train_size(run, train)
     num_query = _count(Arrays(session, blobs, query), labels, indices) if query is not None else 0
-    return Admitted(trajectory, train, query, checkpoints, num_query)
+    admitted = Admitted(runs, train, query, num_query)
+    check_method(method, admitted.extents, admitted.checkpoints)
+    return admitted
 
 
 def _refuse_invalid(dataset: Dataset, pointer: str) -> None:
@@ -93,7 +129,7 @@ def _refuse_invalid(dataset: Dataset, pointer: str) -> None:
         )
 
 
-def _sound(trajectory: Trajectory) -> list[Checkpoint]:
+def _sound(trajectory: Trajectory, pointer: str) -> list[Checkpoint]:
     """The checkpoints by step. One that was refused stops the job, unless another took its step."""
     sound = [one for one in trajectory.checkpoints if one.status != "invalid"]
     steps = {one.step for one in sound}
@@ -104,34 +140,61 @@ def _sound(trajectory: Trajectory) -> list[Checkpoint]:
                 f"The checkpoint {one.id} at step {one.step} was refused: {why} Delete it, or send a sound "
                 "one for its step."
             )
-            raise ApiProblem(422, "invalid_checkpoint", detail, pointer="/trajectory_id")
+            raise ApiProblem(422, "invalid_checkpoint", detail, pointer=pointer)
     if not sound:
         detail = f"The trajectory {trajectory.id} has no checkpoint: send at least one."
-        raise ApiProblem(422, "no_checkpoints", detail, pointer="/trajectory_id")
+        raise ApiProblem(422, "no_checkpoints", detail, pointer=pointer)
     return sound
 
 
-def _check_ready(checkpoints: list[Checkpoint], named: dict[str, Dataset]) -> None:
+def _check_one_kind(runs: list[Run]) -> None:
+    """Scores of one network, task and preprocessing are averaged, and no others."""
+    first = runs[0].trajectory
+    for run in runs[1:]:
+        for what in ("architecture", "task", "preprocessing"):
+            if getattr(run.trajectory, what) != getattr(first, what):
+                detail = (
+                    f"The trajectories {first.id} and {run.trajectory.id} differ in their {what}; only runs "
+                    "of one network, task and preprocessing can be averaged."
+                )
+                raise ApiProblem(422, "trajectories_differ", detail, pointer=run.pointer)
+
+
+def _check_ready(runs: list[Run], named: dict[str, Dataset], method: Options) -> None:
     waiting = [(pointer, one.id) for pointer, one in named.items() if one.status == "validating"]
-    waiting += [("/trajectory_id", one.id) for one in checkpoints if one.status == "validating"]
+    for run in runs:
+        order = run.trajectory.batch_order if method.needs_order else None
+        files: list[Checkpoint | BatchOrder] = [*run.checkpoints, *([order] if order else [])]
+        waiting += [(run.pointer, one.id) for one in files if one.status == "validating"]
     if waiting:
         detail = f"Still being validated: {', '.join(one for _, one in waiting[:5])}; ask again in a moment."
         errors = [(pointer, f"{one} is being validated") for pointer, one in waiting]
         raise ApiProblem(409, "input_not_ready", detail, errors=errors, headers=RETRY_AFTER)
 
 
-def _check_steps(trajectory: Trajectory, checkpoints: list[Checkpoint]) -> None:
-    steps = [0, *(one.step for one in checkpoints)]
-    for (before, step), one in zip(pairwise(steps), checkpoints, strict=True):
+def _check_steps(run: Run) -> None:
+    steps = [0, *(one.step for one in run.checkpoints)]
+    for (before, step), one in zip(pairwise(steps), run.checkpoints, strict=True):
         if one.learning_rates is not None and len(one.learning_rates) != step - before:
             detail = (
                 f"The checkpoint {one.id} at step {step} has {len(one.learning_rates)} learning_rates; its "
                 f"segment, from step {before}, has {step - before} steps. Is a checkpoint missing?"
             )
-            raise ApiProblem(422, "learning_rates_mismatch", detail, pointer="/trajectory_id")
-    if trajectory.total_steps is not None and trajectory.total_steps < steps[-1]:
-        detail = f"total_steps is {trajectory.total_steps}, but the last checkpoint is at step {steps[-1]}."
-        raise ApiProblem(422, "total_steps_too_small", detail, pointer="/trajectory_id")
+            raise ApiProblem(422, "learning_rates_mismatch", detail, pointer=run.pointer)
+    total = run.trajectory.total_steps
+    if total is not None and total < steps[-1]:
+        detail = f"total_steps is {total}, but the last checkpoint is at step {steps[-1]}."
+        raise ApiProblem(422, "total_steps_too_small", detail, pointer=run.pointer)
+
+
+def _check_train_size(run: Run, train: Dataset) -> None:
+    size = run.trajectory.train_size
+    if size is not None and size < (train.num_samples or 0):
+        detail = (
+            f"The trajectory's train_size is {size}, but the training set holds {train.num_samples} samples: "
+            "score the set (or a part of the set) that the run was trained on."
+        )
+        raise ApiProblem(422, "train_size_too_small", detail, pointer="/train_dataset_id")
 
 
 def _check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:

@@ -25,6 +25,7 @@ router = APIRouter(
     prefix="/v1/trajectories/{trajectory_id}/checkpoints", tags=["trajectories"], responses=PROBLEMS
 )
 
+OPTIMIZER = "optimizer_file"
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 CheckpointId = Annotated[str, Path(pattern=NO_NUL, examples=["ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
 
@@ -41,12 +42,12 @@ Rate = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 
 
 class CheckpointForm(BaseModel):
-    """The text fields of a checkpoint's upload: exactly one of `learning_rate` and `learning_rates`."""
+    """The text fields of a checkpoint: `learning_rate` or `learning_rates`, but neither at step 0."""
 
     model_config = ConfigDict(extra="forbid")
 
     step: Annotated[int, NUMBER] = Field(
-        ge=1, le=MOST_STEPS, description="Optimizer steps done.", examples=[938]
+        ge=0, le=MOST_STEPS, description="Optimizer steps done; 0: the initial state.", examples=[938]
     )
     learning_rate: Annotated[float | None, NUMBER] = Field(
         None,
@@ -61,6 +62,10 @@ class CheckpointForm(BaseModel):
 
     @model_validator(mode="after")
     def _either(self) -> Self:
+        if self.step == 0:
+            if self.learning_rate is not None or self.learning_rates is not None:
+                raise refusal("no step comes before the initial state: leave out the learning rate.")
+            return self
         if (self.learning_rate is None) == (self.learning_rates is None):
             raise refusal(
                 "give exactly one of learning_rate (for all steps) and learning_rates (one a step)."
@@ -79,7 +84,13 @@ class CheckpointForm(BaseModel):
     summary="Upload a checkpoint",
     response_model=CheckpointOut,
     responses=responses(404, 409, 413, 415),
-    openapi_extra=form_schema(CheckpointForm, "safetensors that holds the network's tensors by their names."),
+    openapi_extra=form_schema(
+        CheckpointForm,
+        "safetensors that holds the network's tensors by their names.",
+        optimizer_file="safetensors that holds what the optimizer carries at this step: "
+        "`momentum_buffer.<tensor>`, or `exp_avg.<tensor>` and `exp_avg_sq.<tensor>`, of the network's "
+        "parameters.",
+    ),
 )
 async def create_checkpoint(
     request: Request,
@@ -97,8 +108,9 @@ async def create_checkpoint(
             found_trajectory(session, caller.project_id, trajectory_id)
 
     await asyncio.to_thread(known)  # before the bytes come
-    async with received(request, blobs, settings.max_upload_bytes) as upload:
-        _refuse_pickle(upload.filename)
+    async with received(request, blobs, settings.max_upload_bytes, (OPTIMIZER,)) as upload:
+        for name, file in {"file": upload.file, **upload.others}.items():
+            refuse_pickle(file.filename, f"/{name}")
         form = upload.form(CheckpointForm)
         once = once.with_body(*upload.parts())
         return await asyncio.to_thread(
@@ -119,12 +131,17 @@ def _create(
     if taken is not None:
         detail = f"{taken.id} is at step {form.step} already; delete it to send another."
         raise ApiProblem(409, "step_taken", detail, pointer="/step")
+    state = upload.others.get(OPTIMIZER)
     checkpoint = trajectories.add_checkpoint(
         session,
         trajectory,
-        blobs.keep(session, upload.path, upload.sha256),
-        filename=upload.filename,
-        bytes=upload.bytes,
+        blobs.keep(session, upload.file.path, upload.file.sha256),
+        filename=upload.file.filename,
+        bytes=upload.file.bytes,
+        optimizer_blob=blobs.keep(session, state.path, state.sha256) if state else None,
+        optimizer_file={"filename": state.filename, "bytes": state.bytes, "sha256": state.sha256}
+        if state
+        else None,
         **form.model_dump(),
     )
     session.flush()
@@ -132,14 +149,15 @@ def _create(
     return Answer(202, CheckpointOut.of(checkpoint), {"Location": location, **RETRY_AFTER})
 
 
-def _refuse_pickle(filename: str) -> None:
+def refuse_pickle(filename: str, pointer: str = "/file") -> None:
+    """Raises 422 `unsafe_file` for a name that says that the file is a pickle."""
     ending = PurePath(filename).suffix.lower()
     if ending in PICKLES:
         detail = (
             f"{filename!r}: loading {ending} files can run code, so they are refused. Convert it where "
             "you trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)."
         )
-        raise ApiProblem(422, "unsafe_file", detail, pointer="/file")
+        raise ApiProblem(422, "unsafe_file", detail, pointer=pointer)
 
 
 @router.get(

@@ -153,16 +153,16 @@ async def create_dataset(
             "name": form.name,
             "notes": form.notes,
             "meta": form.metadata,
-            "format": _format(form.format, upload.filename),
-            "filename": upload.filename,
-            "bytes": upload.bytes,
+            "format": _format(form.format, upload.file.filename),
+            "filename": upload.file.filename,
+            "bytes": upload.file.bytes,
         }
         once = once.with_body(*upload.parts())
         return await asyncio.to_thread(once.run, lambda session: _create(session, blobs, upload, values))
 
 
 def _create(session: Session, blobs: BlobStore, upload: Upload, values: dict[str, Any]) -> Answer:
-    dataset = datasets.create(session, blobs.keep(session, upload.path, upload.sha256), **values)
+    dataset = datasets.create(session, blobs.keep(session, upload.file.path, upload.file.sha256), **values)
     session.flush()
     return Answer(202, DatasetOut.of(dataset), {"Location": f"/v1/datasets/{dataset.id}", **RETRY_AFTER})
 

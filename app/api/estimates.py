@@ -45,21 +45,18 @@ def estimate_job(
 
     def estimate(session: Session) -> Answer:
         inputs = admitted(session, blobs, caller.project_id, body)
-        passes = body.method.cost(
-            inputs.train.num_samples or 0,
-            inputs.num_query,
-            len(inputs.checkpoints),
-            inputs.trajectory.batch_size,
-        )
+        method = body.method
+        passes = method.repeats * sum(method.cost(extent) for extent in inputs.extents)
         basis, timing = _last_timing(session, caller.project_id, inputs)
         largest = max(one.bytes for one in inputs.checkpoints)
+        vectors = PARAMETER_VECTORS + (inputs.num_query if method.by_query else 0)
         return Answer(
             200,
             Estimate(
                 forward_passes=passes,
                 seconds=timing["seconds"] * passes / timing["forward_passes"] if timing else None,
                 device=timing["device"] if timing else None,
-                memory_bytes=settings.memory_bytes + PARAMETER_VECTORS * largest,
+                memory_bytes=settings.memory_bytes + vectors * largest,
                 basis=basis,
             ),
         )
@@ -70,10 +67,11 @@ def estimate_job(
 def _last_timing(
     session: Session, project_id: str, inputs: Admitted
 ) -> tuple[Literal["trajectory", "architecture"] | None, dict[str, Any] | None]:
-    same = jobs.last_succeeded(session, project_id, trajectory_id=inputs.trajectory.id)
+    first = inputs.runs[0].trajectory
+    same = jobs.last_succeeded(session, project_id, trajectory_id=first.id)
     if (timing := _timing(same)) is not None:
         return "trajectory", timing
-    like = jobs.last_succeeded(session, project_id, architecture=inputs.trajectory.architecture["name"])
+    like = jobs.last_succeeded(session, project_id, architecture=first.architecture["name"])
     if (timing := _timing(like)) is not None:
         return "architecture", timing
     return None, None

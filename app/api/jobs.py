@@ -38,6 +38,7 @@ from app.store.tables import Job
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelling", "cancelled"]
+MOST_TRAJECTORIES = 32
 JobId = Annotated[str, Path(pattern=NO_NUL, examples=["job_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
 EXAMPLE: dict[str, Any] = {
     "type": "influence",
@@ -48,6 +49,16 @@ EXAMPLE: dict[str, Any] = {
     "seed": 0,
     "name": "what hurts run 7?",
     "metadata": {"git": "abc123"},
+}
+AVERAGED: dict[str, Any] = {
+    "type": "influence",
+    "trajectory_ids": [
+        "tr_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+        "tr_0197f4e6-3c1d-7c5e-9c4f-3f1f2d1f6a52",
+    ],
+    "train_dataset_id": "ds_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+    "query_dataset_id": "ds_0197f4e7-1a2b-7c5e-9c4f-3f1f2d1f6a52",
+    "method": {"name": "diff_in", "resolution": "tail", "parameters": {"include": ["layers.1.*"]}},
 }
 
 
@@ -69,10 +80,16 @@ class QueryPart(Body):
 class InfluenceJobIn(Body):
     """What to compute, from what."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE, AVERAGED]})
 
     type: Literal["influence"]
-    trajectory_id: Id
+    trajectory_id: Id | None = None
+    trajectory_ids: list[Id] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_TRAJECTORIES,
+        description="In place of `trajectory_id`: runs of one network, whose scores are averaged.",
+    )
     train_dataset_id: Id
     query_dataset_id: Id | None = Field(None, description="May be left out by methods that need none.")
     query: QueryPart | None = Field(None, description="Part of the query data set; all of it if null.")
@@ -81,6 +98,21 @@ class InfluenceJobIn(Body):
     name: Name = ""
     notes: Notes = ""
     metadata: Metadata = Field({})
+
+    @model_validator(mode="after")
+    def _runs(self) -> Self:
+        if (self.trajectory_id is None) == (self.trajectory_ids is None):
+            raise refusal("give exactly one of trajectory_id and trajectory_ids.")
+        if self.trajectory_ids and len(set(self.trajectory_ids)) < len(self.trajectory_ids):
+            raise refusal("a trajectory stands more than once in trajectory_ids.")
+        return self
+
+    @property
+    def trajectories(self) -> dict[str, str]:
+        """The ids by the field that names each."""
+        if self.trajectory_id is not None:
+            return {"/trajectory_id": self.trajectory_id}
+        return {f"/trajectory_ids/{at}": one for at, one in enumerate(self.trajectory_ids or [])}
 
 
 class Progress(BaseModel):
@@ -104,6 +136,7 @@ class JobOut(BaseModel):
                     "status": "running",
                     "created_at": "2026-11-23T21:00:00Z",
                     "query": None,
+                    "trajectory_ids": ["tr_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"],
                     "checkpoint_ids": ["ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"],
                     "progress": {
                         "completed": 20000,
@@ -129,7 +162,8 @@ class JobOut(BaseModel):
     name: str
     notes: str
     metadata: dict[str, str]
-    trajectory_id: str | None
+    trajectory_id: str | None = Field(description="null for a job over several.")
+    trajectory_ids: list[str]
     train_dataset_id: str | None
     query_dataset_id: str | None
     query: dict[str, Any] | None
@@ -178,7 +212,7 @@ def admitted(session: Session, blobs: BlobStore, project_id: str, body: Influenc
         session,
         blobs,
         project_id,
-        trajectory_id=body.trajectory_id,
+        trajectories=body.trajectories,
         train_id=body.train_dataset_id,
         query_id=body.query_dataset_id,
         labels=body.query.labels if body.query else None,
@@ -200,7 +234,8 @@ def create_job(body: InfluenceJobIn, caller: Caller, blobs: Blobs, once: OncePos
             checkpoint_ids=[one.id for one in inputs.checkpoints],
             plan=None,
             query=body.query.model_dump(exclude_none=True) if body.query else None,
-            **body.model_dump(exclude={"metadata", "query"}),
+            trajectory_ids=list(body.trajectories.values()),
+            **body.model_dump(exclude={"metadata", "query", "trajectory_id", "trajectory_ids"}),
         )
         session.flush()
         return Answer(202, shown(session, job), {"Location": f"/v1/jobs/{job.id}", **RETRY_AFTER})
@@ -215,13 +250,16 @@ def list_jobs(
     paging: PageOf,
     status: Annotated[Status | None, Query()] = None,
     type: Annotated[Literal["influence"] | None, Query()] = None,  # noqa: A002  (the parameter's name)
-    trajectory_id: Annotated[str | None, Query(pattern=NO_NUL)] = None,
+    trajectory_id: Annotated[
+        str | None, Query(pattern=NO_NUL, description="Jobs over it, alone or among others.")
+    ] = None,
 ) -> Page[JobOut]:
-    wanted = {"status": status, "type": type, "trajectory_id": trajectory_id}
-    binding = "jobs", caller.project_id, wanted
+    wanted = {"status": status, "type": type}
+    binding = "jobs", caller.project_id, wanted | {"trajectory_id": trajectory_id}
+    over = [jobs.over(trajectory_id)] if trajectory_id is not None else []
     after = paging.after(*binding)
     with database.snapshot() as session:
-        found = pages.newest(session, Job, caller.project_id, paging.limit + 1, after=after, **wanted)
+        found = pages.newest(session, Job, caller.project_id, paging.limit + 1, *over, after=after, **wanted)
         rows, cursor = paging.cut(found, pages.position, *binding)
         done = jobs.completed_each(session, rows)
         data = [shown(session, row, done[row.id]) for row in rows]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -27,14 +27,22 @@ OVERHEAD = TEXT_BYTES + MIB  # what the body may hold beside its file
 Form = TypeVar("Form", bound=BaseModel)
 
 
-@dataclass
-class Upload:
-    """A file as it lies in staging, and the text fields that came with it."""
+@dataclass(frozen=True)
+class StagedFile:
+    """A file as it lies in staging."""
 
     path: Path
     filename: str
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The part `file`, the other files by their parts' names, and the text fields that came with them."""
+
+    file: StagedFile
+    others: dict[str, StagedFile]
     fields: dict[str, str]
 
     def form(self, model: type[Form]) -> Form:
@@ -48,15 +56,20 @@ class Upload:
     def parts(self) -> list[str]:
         """The body's parts by name, value and content: what an Idempotency-Key covers."""
         fields = [part for name in sorted(self.fields) for part in (name, self.fields[name])]
-        return [*fields, "file", self.filename, self.sha256]
+        files = {"file": self.file} | self.others
+        named = [part for name in sorted(files) for part in (name, files[name].filename, files[name].sha256)]
+        return [*fields, *named]
 
 
 @asynccontextmanager
-async def received(request: Request, blobs: BlobStore, most: int) -> AsyncIterator[Upload]:
-    """Reads the body of a multipart upload; the staged file is gone at the end unless it was kept.
+async def received(
+    request: Request, blobs: BlobStore, most: int, others: Sequence[str] = ()
+) -> AsyncIterator[Upload]:
+    """Reads the body of a multipart upload; the staged files are gone at the end unless they were kept.
 
     Args:
-        most: bytes the file may have.
+        most: bytes a file may have.
+        others: parts that may hold files beside `file`.
 
     Raises:
         ApiProblem: 413 `payload_too_large`; 415 for another media type; 400 `invalid_multipart`; 422 for
@@ -64,25 +77,31 @@ async def received(request: Request, blobs: BlobStore, most: int) -> AsyncIterat
         ClientDisconnect: the client went away in the middle.
     """
     boundary = _boundary(request)
-    request.state.max_body_bytes = most + OVERHEAD  # the route's own limit takes over from the general one
-    with blobs.stage() as path:
-        with path.open("wb") as file:
-            form = _Form(boundary, file, most)
-            async for piece in request.stream():
-                form.feed(piece)
-                if len(form.pending) >= CHUNK:
-                    await asyncio.to_thread(form.write)
-            await asyncio.to_thread(form.write)
-        yield form.finish(path)
+    # the route's own limit takes over from the general one
+    request.state.max_body_bytes = most * (1 + len(others)) + OVERHEAD
+    with ExitStack() as opened:
+
+        def incoming(part: str, filename: str) -> _Incoming:
+            path = opened.enter_context(blobs.stage())
+            return _Incoming(part, filename, path, opened.enter_context(path.open("wb")), most)
+
+        form = _Form(boundary, ("file", *others), incoming)
+        async for piece in request.stream():
+            form.feed(piece)
+            if form.pending >= CHUNK:
+                await asyncio.to_thread(form.write)
+        await asyncio.to_thread(form.write)
+        yield form.finish()
 
 
-def form_schema(fields: type[BaseModel], file: str) -> dict[str, Any]:
-    """The OpenAPI description of such a body, for a route's `openapi_extra`."""
+def form_schema(fields: type[BaseModel], file: str, **others: str) -> dict[str, Any]:
+    """The OpenAPI description of such a body, for a route's `openapi_extra`; files by what they hold."""
     schema = fields.model_json_schema()
-    schema["properties"] = {
-        "file": {"type": "string", "format": "binary", "description": file},
-        **schema["properties"],
+    files = {
+        name: {"type": "string", "format": "binary", "description": told}
+        for name, told in {"file": file, **others}.items()
     }
+    schema["properties"] = {**files, **schema.get("properties", {})}
     schema["required"] = ["file", *schema.get("required", [])]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -113,14 +132,41 @@ class _Part:
     value: bytearray = field(default_factory=bytearray)
 
 
-class _Form:
-    """Takes the parts out of the body: fields into memory, the file into `pending`, written in batches."""
+class _Incoming:
+    """A file on its way: what has come of it waits in `pending` to be written in batches."""
 
-    def __init__(self, boundary: bytes, file: BinaryIO, most: int) -> None:
+    def __init__(self, part: str, filename: str, path: Path, handle: BinaryIO, most: int) -> None:
+        self.part, self.filename, self.path, self.size = part, filename, path, 0
         self.pending = bytearray()
-        self._file, self._most = file, most
-        self._size, self._digest = 0, hashlib.sha256()
-        self._filename: str | None = None
+        self._handle, self._most, self._digest = handle, most, hashlib.sha256()
+
+    def take(self, data: bytes) -> None:
+        self.size += len(data)
+        refuse_if_over(self._most, self.size, "file")
+        self.pending += data
+
+    def write(self) -> None:
+        self._digest.update(self.pending)
+        self._handle.write(self.pending)
+        self.pending = bytearray()
+
+    def staged(self) -> StagedFile:
+        if not self.size:
+            raise ApiProblem(
+                422, "empty_file", f"The file {self.filename!r} holds no bytes.", pointer=f"/{self.part}"
+            )
+        self._handle.close()
+        return StagedFile(self.path, self.filename, self.size, self._digest.hexdigest())
+
+
+class _Form:
+    """Takes the parts out of the body: fields into memory, files into storage, written in batches."""
+
+    def __init__(
+        self, boundary: bytes, names: Sequence[str], incoming: Callable[[str, str], _Incoming]
+    ) -> None:
+        self._names, self._incoming = names, incoming
+        self._files: dict[str, _Incoming] = {}
         self._fields: dict[str, str] = {}
         self._text_bytes = 0
         self._part = _Part()
@@ -142,6 +188,11 @@ class _Form:
         except FormParserError as problem:
             raise _malformed(str(problem)) from problem
 
+    @property
+    def pending(self) -> int:
+        """Bytes that wait to be written."""
+        return sum(len(file.pending) for file in self._files.values())
+
     def feed(self, piece: bytes) -> None:
         try:
             self._parser.write(piece)
@@ -150,20 +201,16 @@ class _Form:
 
     def write(self) -> None:
         """Writes what is pending."""
-        self._digest.update(self.pending)
-        self._file.write(self.pending)
-        self.pending = bytearray()
+        for file in self._files.values():
+            file.write()
 
-    def finish(self, path: Path) -> Upload:
+    def finish(self) -> Upload:
         if not self._ended:
             raise _malformed("it ends before its closing boundary")
-        if self._filename is None:
+        if "file" not in self._files:
             raise _refused("/file", "is required: a part named 'file' that holds the file")
-        if not self._size:
-            raise ApiProblem(
-                422, "empty_file", f"The file {self._filename!r} holds no bytes.", pointer="/file"
-            )
-        return Upload(path, self._filename, self._size, self._digest.hexdigest(), self._fields)
+        staged = {name: file.staged() for name, file in self._files.items()}
+        return Upload(staged.pop("file"), staged, self._fields)
 
     def _begin(self) -> None:
         self._part = _Part()
@@ -177,11 +224,11 @@ class _Form:
         if b"name" not in options:
             raise _malformed("a part has no name in its Content-Disposition")
         self._part.name = name = _text(options[b"name"])
-        if name == "file":
-            if self._filename is not None:
-                raise _refused("/file", "was given twice: send one file a request")
+        if name in self._names:
+            if name in self._files:
+                raise _refused(f"/{name}", "was given twice: send one file a request")
             given = _text(options.get(b"filename", b"")).replace("\x00", "").replace("\\", "/")
-            self._filename = given.rpartition("/")[2][:255]
+            self._files[name] = self._incoming(name, given.rpartition("/")[2][:255])
         elif b"filename" in options:
             raise _refused(f"/{name}", "is a file; the file belongs into the part named 'file'")
         elif name in self._fields:
@@ -190,10 +237,8 @@ class _Form:
             raise ApiProblem(413, "payload_too_large", f"More than {FIELDS} text fields.")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._part.name == "file":
-            self._size += end - start
-            refuse_if_over(self._most, self._size, "file")
-            self.pending += data[start:end]
+        if self._part.name in self._names:
+            self._files[self._part.name].take(data[start:end])
             return
         self._text_bytes += end - start
         if self._text_bytes > TEXT_BYTES:
@@ -203,7 +248,7 @@ class _Form:
         self._part.value += data[start:end]
 
     def _end(self) -> None:
-        if self._part.name != "file":
+        if self._part.name not in self._names:
             self._fields[self._part.name] = _text(bytes(self._part.value))
 
     def _finished(self) -> None:

@@ -22,7 +22,8 @@ from app.store.tables import Job, Score
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["scores"], responses=PROBLEMS | responses(404, 409))
 
-Order = Literal["harmful", "helpful", "self_influence", "index"]
+Order = Literal["harmful", "helpful", "self_influence", "suspicion", "index"]
+COMPUTED = ("self_influence", "suspicion")  # orders by columns that not every job has
 Number = Annotated[float | None, Query(allow_inf_nan=False)]
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 BINS = 50
@@ -32,7 +33,9 @@ EXAMPLE: dict[str, Any] = {
     "score": 0.00042,
     "rank": 1,
     "percentile": 100.0,
+    "standard_error": None,
     "self_influence": None,
+    "suspicion": 0.993,
     "label": 4,
     "predicted_label": 9,
     "loss": 7.21,
@@ -50,7 +53,13 @@ class ScoreOut(BaseModel):
     score: float
     rank: int
     percentile: float = Field(description="100·(1 - (rank - 1)/n)")
+    standard_error: float | None = Field(
+        description="Of the score, over repeats or over trajectories; null where there is but one."
+    )
     self_influence: float | None
+    suspicion: float | None = Field(
+        description="From 0 to 1: how much points to a wrong label; null where the targets are no classes."
+    )
     label: int | float | None
     predicted_label: int | float | None
     loss: float
@@ -61,6 +70,7 @@ class Contribution(BaseModel):
     """What the segment of one checkpoint adds to a score, and the sample's loss there."""
 
     checkpoint_id: str
+    trajectory_id: str | None
     step: int | None
     contribution: float
     loss: float | None
@@ -77,6 +87,7 @@ class ScoreDetail(ScoreOut):
                     "contributions": [
                         {
                             "checkpoint_id": "ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                            "trajectory_id": "tr_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
                             "step": 938,
                             "contribution": 0.00042,
                             "loss": 7.21,
@@ -120,7 +131,7 @@ class SummaryOut(BaseModel):
     by_class: list[ClassSummary] | None
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """A job that has scores; whether its labels are numbers and no classes."""
 
     job: Job
@@ -139,13 +150,15 @@ def list_scores(
     least: Annotated[float | None, Query(alias="min", allow_inf_nan=False)] = None,
     most: Annotated[float | None, Query(alias="max", allow_inf_nan=False)] = None,
 ) -> Page[ScoreOut]:
-    """`harmful` starts with the highest score, `helpful` with the lowest."""
+    """`harmful` starts with the highest score, `helpful` with the lowest, `suspicion` with the sample most
+    likely labelled wrongly.
+    """
     binding = "scores", job_id, order, label, least, most
     after = paging.after(*binding)
     with database.snapshot() as session:
-        scored = _scored(session, caller.project_id, job_id)
-        if order == "self_influence" and not (scored.job.result or {}).get("self_influence"):
-            detail = "This job did not compute self-influence; ask for another order."
+        scored = scored_job(session, caller.project_id, job_id)
+        if order in COMPUTED and not (scored.job.result or {}).get(order):
+            detail = f"This job did not compute {order.replace('_', '-')}; ask for another order."
             raise ApiProblem(409, "not_computed", detail, errors=[("query:order", detail)])
         found = scores.page(
             session, job_id, order, paging.limit + 1, after=after, label=label, least=least, most=most
@@ -158,9 +171,11 @@ def list_scores(
 def get_score(
     job_id: JobId, sample_index: Annotated[int, Path(ge=0, le=INT64)], caller: Caller, database: Db
 ) -> ScoreDetail:
-    """`contributions` has one entry a checkpoint, in the order of their steps; they add up to `score`."""
+    """`contributions` has one entry a checkpoint, by step, one trajectory after the other; they add up to
+    `score`.
+    """
     with database.snapshot() as session:
-        scored = _scored(session, caller.project_id, job_id)
+        scored = scored_job(session, caller.project_id, job_id)
         row = scores.one(session, job_id, sample_index)
         if row is None:
             detail = (
@@ -168,10 +183,16 @@ def get_score(
             )
             raise ApiProblem(404, "not_found", detail)
         ids = scored.job.checkpoint_ids
-        steps = {one.id: one.step for one in trajectories.in_order(session, ids)}
+        checkpoints = {one.id: one for one in trajectories.in_order(session, ids)}
     parts = zip(ids, scores.contributions(row), scores.losses(row), strict=True)
     contributions = [
-        Contribution(checkpoint_id=name, step=steps.get(name), contribution=part, loss=loss)
+        Contribution(
+            checkpoint_id=name,
+            trajectory_id=checkpoints[name].trajectory_id if name in checkpoints else None,
+            step=checkpoints[name].step if name in checkpoints else None,
+            contribution=part,
+            loss=loss,
+        )
         for name, part, loss in parts
     ]
     return ScoreDetail(**_row(row, scored), contributions=contributions)
@@ -180,7 +201,7 @@ def get_score(
 @router.get("/summary", summary="A job's scores in figures")
 def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
     with database.snapshot() as session:
-        scored = _scored(session, caller.project_id, job_id)
+        scored = scored_job(session, caller.project_id, job_id)
         moments = scores.moments(session, job_id)
         if moments is None:
             raise ApiProblem(404, "not_found", f"The job {job_id} has no scores.")
@@ -188,7 +209,7 @@ def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
         quantiles = {str(q): _quantile(session, job_id, count, q) for q in QUANTILES}
         bins = dict(scores.histogram(session, job_id, low, high, BINS))
         by_label = [] if scored.regression else scores.by_label(session, job_id)
-    by_class = [ClassSummary(**row | {"label": _label(row["label"])}) for row in by_label] or None
+    by_class = [ClassSummary(**row | {"label": label_of(row["label"])}) for row in by_label] or None
     width = (high - low) / BINS or 1.0
     return SummaryOut(
         count=count,
@@ -205,7 +226,8 @@ def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
     )
 
 
-def _scored(session: Session, project_id: str, job_id: str) -> _Scored:
+def scored_job(session: Session, project_id: str, job_id: str) -> Scored:
+    """The job, if it has scores; else 404, or 409 `job_not_finished`."""
     job = found_job(session, project_id, job_id)
     if job.status != "succeeded":
         why = {
@@ -215,12 +237,12 @@ def _scored(session: Session, project_id: str, job_id: str) -> _Scored:
         }.get(job.status, f"it is {job.status}; ask again when it has succeeded")
         headers = None if job.status in jobs.FINISHED else RETRY_AFTER
         raise ApiProblem(409, "job_not_finished", f"The job has no scores: {why}.", headers=headers)
-    trajectory = trajectories.get(session, project_id, job.trajectory_id or "")
+    trajectory = trajectories.get(session, project_id, job.trajectory_ids[0])
     regression = trajectory is not None and trajectory.task["type"] == "regression"
-    return _Scored(job, int((job.result or {})["num_samples"]), regression)
+    return Scored(job, int((job.result or {})["num_samples"]), regression)
 
 
-def _row(row: Score, scored: _Scored) -> dict[str, Any]:
+def _row(row: Score, scored: Scored) -> dict[str, Any]:
     given, predicted = row.label, row.predicted_label
     known = given is not None and predicted is not None
     return {
@@ -229,20 +251,22 @@ def _row(row: Score, scored: _Scored) -> dict[str, Any]:
         "score": row.score,
         "rank": row.rank,
         "percentile": 100 * (1 - (row.rank - 1) / scored.num_samples),
+        "standard_error": row.standard_error,
         "self_influence": row.self_influence,
-        "label": given if scored.regression else _label(given),
-        "predicted_label": predicted if scored.regression else _label(predicted),
+        "suspicion": row.suspicion,
+        "label": given if scored.regression else label_of(given),
+        "predicted_label": predicted if scored.regression else label_of(predicted),
         "loss": row.loss,
         "agrees": given == predicted if known and _is_class(given, scored) else None,
     }
 
 
-def _is_class(label: float | None, scored: _Scored) -> bool:
+def _is_class(label: float | None, scored: Scored) -> bool:
     """Whether a prediction can agree with the label: not in regression, nor with a soft binary target."""
     return label is not None and label.is_integer() and not scored.regression
 
 
-def _label(value: float | None) -> int | float | None:
+def label_of(value: float | None) -> int | float | None:
     """A class as the integer it is; soft binary targets are no integers."""
     return int(value) if value is not None and value.is_integer() else value
 

@@ -30,7 +30,7 @@ from app.api.resources import (
 )
 from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task
 from app.store import jobs, pages, trajectories
-from app.store.tables import Checkpoint, Trajectory
+from app.store.tables import BatchOrder, Checkpoint, Trajectory
 
 router = APIRouter(prefix="/v1/trajectories", tags=["trajectories"], responses=PROBLEMS)
 
@@ -89,6 +89,7 @@ class CheckpointOut(BaseModel):
                     "filename": "938.safetensors",
                     "bytes": 39880,
                     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                    "optimizer_file": None,
                     "created_at": "2026-11-23T21:00:00Z",
                     "error": None,
                 }
@@ -105,12 +106,34 @@ class CheckpointOut(BaseModel):
     filename: str
     bytes: int
     sha256: str
+    optimizer_file: dict[str, Any] | None = Field(
+        description="What the optimizer carried there: {filename, bytes, sha256, state}; `state` names it."
+    )
     created_at: datetime
     error: dict[str, Any] | None
 
     @classmethod
     def of(cls, row: Checkpoint) -> CheckpointOut:
         return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class BatchOrderOut(BaseModel):
+    """Which samples each step's batch held; `steps` and `batch` are known once it is ready."""
+
+    status: Literal["validating", "ready", "invalid"]
+    filename: str = Field(examples=["order.npy"])
+    bytes: int
+    sha256: str
+    steps: int | None = Field(examples=[4690])
+    batch: int | None = Field(examples=[64])
+    created_at: datetime
+    error: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, row: BatchOrder) -> BatchOrderOut:
+        given = cls.model_fields.keys() - {"steps", "batch"}
+        shape = {name: row.info.get(name) for name in ("steps", "batch")}
+        return cls(**{name: getattr(row, name) for name in given}, **shape)
 
 
 class TrajectoryOut(BaseModel):
@@ -135,6 +158,7 @@ class TrajectoryDetail(TrajectoryOut):
     """A training run with its checkpoints by step."""
 
     checkpoints: list[CheckpointOut]
+    batch_order: BatchOrderOut | None
 
 
 def _fields(row: Trajectory) -> dict[str, Any]:
@@ -143,7 +167,12 @@ def _fields(row: Trajectory) -> dict[str, Any]:
 
 
 def _detail(row: Trajectory) -> TrajectoryDetail:
-    return TrajectoryDetail(**_fields(row), checkpoints=[CheckpointOut.of(one) for one in row.checkpoints])
+    order = row.batch_order
+    return TrajectoryDetail(
+        **_fields(row),
+        checkpoints=[CheckpointOut.of(one) for one in row.checkpoints],
+        batch_order=BatchOrderOut.of(order) if order else None,
+    )
 
 
 @router.post(
@@ -183,10 +212,12 @@ def list_trajectories(caller: Caller, database: Db, paging: PageOf) -> Page[Traj
     responses=responses(404),
 )
 def get_trajectory(request: Request, trajectory_id: TrajectoryId, caller: Caller, database: Db) -> Response:
-    """With an `ETag`; while a checkpoint is validating, with `Retry-After`."""
+    """With an `ETag`; while a checkpoint or the batch order is validating, with `Retry-After`."""
     with database.snapshot() as session:
         body = _detail(found_trajectory(session, caller.project_id, trajectory_id))
-    validating = any(one.status == "validating" for one in body.checkpoints)
+    files: list[CheckpointOut | BatchOrderOut] = [*body.checkpoints]
+    files += [body.batch_order] if body.batch_order else []
+    validating = any(one.status == "validating" for one in files)
     return tagged(request, body, headers=RETRY_AFTER if validating else None)
 
 

@@ -14,16 +14,19 @@ from app.catalog.configs import (
     ResnetConfig,
     TransformerConfig,
 )
+from app.catalog.listing import METHODS, MethodEntry, list_methods
 from app.catalog.methods import (
-    METHODS,
     DiffIn,
     DiffInEq9,
+    El2n,
+    GradNorm,
+    InfluenceFunction,
     Loss,
     Method,
-    MethodEntry,
+    SelfInfluence,
     TracIn,
-    list_methods,
 )
+from app.catalog.options import Extent, Options, Parameters
 from app.catalog.shapes import image_shape
 from app.catalog.training import Optimizer, Preprocessing, Recipe, Task
 
@@ -36,15 +39,22 @@ __all__ = [
     "Config",
     "DiffIn",
     "DiffInEq9",
+    "El2n",
+    "Extent",
+    "GradNorm",
+    "InfluenceFunction",
     "LinearConfig",
     "Loss",
     "Method",
     "MethodEntry",
     "MlpConfig",
     "Optimizer",
+    "Options",
+    "Parameters",
     "Preprocessing",
     "Recipe",
     "ResnetConfig",
+    "SelfInfluence",
     "Task",
     "TracIn",
     "TransformerConfig",

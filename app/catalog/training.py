@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from app.catalog.base import Strict, refusal
 from app.catalog.shapes import INTEGERS, Shape, image_shape, words
 
-MOST_SCHEDULE = 10_000
 LOSS_OF = {"classification": "cross_entropy", "binary": "bce_with_logits", "regression": "mse"}
 
 
@@ -107,26 +105,59 @@ class Optimizer(Strict):
         return self
 
 
-def _storable(given: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    text = json.dumps(given, ensure_ascii=False)
-    if len(text) > MOST_SCHEDULE:
-        raise refusal(f"the schedule takes {len(text)} characters as JSON; {MOST_SCHEDULE} at most.")
-    if "\x00" in text or "\\u0000" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise refusal("text must be Unicode without NUL and without lone surrogates.")
-    return given
+class Constant(Strict):
+    """One learning rate throughout."""
+
+    name: Literal["constant"]
+    learning_rate: Positive
+
+
+class Cosine(Strict):
+    """From `learning_rate` down to `min_learning_rate` over half a cosine, after a linear warm-up."""
+
+    name: Literal["cosine"]
+    learning_rate: Positive
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class Linear(Strict):
+    """From `learning_rate` down to `min_learning_rate` on a line, after a linear warm-up."""
+
+    name: Literal["linear"]
+    learning_rate: Positive
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class StepDecay(Strict):
+    """`learning_rate`, times `gamma` every `step_size` steps."""
+
+    name: Literal["step"]
+    learning_rate: Positive
+    step_size: Annotated[int, Field(ge=1)]
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+LearningRates = Annotated[Constant | Cosine | Linear | StepDecay, Field(discriminator="name")]
 
 
 class Recipe(Strict):
-    """How to train the run again: what jobs that retrain follow, and others only keep."""
+    """How to train the run again: what jobs that retrain follow. Its seed also tells the batch order."""
 
     optimizer: Optimizer = Optimizer()
-    schedule: Annotated[dict[str, JsonValue], AfterValidator(_storable)] = Field(
-        {}, description="The learning rate over the steps, by name and options."
+    schedule: LearningRates | None = Field(
+        None, description="The learning rate over the steps; null: as the checkpoints' learning rates say."
     )
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)]
     epochs: Annotated[int, Field(ge=1)] | None = None
     total_steps: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        None,
+        description="Of `DataLoader(shuffle=True, generator=torch.Generator().manual_seed(seed))`: the batch "
+        "order follows from it where no file says it. null: unknown.",
+    )
+    drop_last: bool = Field(False, description="Whether an epoch's last batch is left out when it is short.")
     augmentation: Literal["none"] = "none"
 
     @model_validator(mode="after")

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.store import events, scores, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
-from app.store.tables import Job, Trajectory, Work
+from app.store.tables import Job, JobTrajectory, Trajectory, Work
 
 FINISHED = ("succeeded", "failed", "cancelled")
 UNIT = "forward_passes"
@@ -33,9 +33,10 @@ class JobStateError(Exception):
         self.status = status
 
 
-def create(session: Session, **values: Any) -> Job:
-    """A queued job and the one unit of work that plans the rest."""
-    job = Job(id=new_id("job"), status="queued", **values)
+def create(session: Session, *, trajectory_ids: Sequence[str] = (), **values: Any) -> Job:
+    """A queued job over these trajectories, and the one unit of work that plans the rest."""
+    runs = [JobTrajectory(position=at, trajectory_id=one) for at, one in enumerate(trajectory_ids)]
+    job = Job(id=new_id("job"), status="queued", runs=runs, **values)
     session.add(job)
     work.add(session, "plan", job.id)
     events.append(session, job.id, "job.queued", {"status": "queued"})
@@ -60,21 +61,31 @@ def cancelling(session: Session) -> Sequence[str]:
     return session.scalars(select(Job.id).where(Job.status == "cancelling")).all()
 
 
+def over(trajectory_id: str) -> ColumnElement[bool]:
+    """Whether a job is over this trajectory, alone or among others."""
+    return Job.runs.any(JobTrajectory.trajectory_id == trajectory_id)
+
+
 def using(
-    session: Session, *, dataset_id: str | None = None, trajectory_id: str | None = None
+    session: Session,
+    *,
+    dataset_id: str | None = None,
+    trajectory_id: str | None = None,
+    unfinished: bool = False,
 ) -> Sequence[str]:
-    """Ids of some jobs that name this data set or trajectory."""
+    """Ids of some jobs that name this data set or trajectory; only of those still to be done, if asked so."""
     uses = (
-        (Job.train_dataset_id == dataset_id) | (Job.query_dataset_id == dataset_id)
-        if dataset_id
-        else Job.trajectory_id == trajectory_id
+        over(trajectory_id)
+        if trajectory_id
+        else (Job.train_dataset_id == dataset_id) | (Job.query_dataset_id == dataset_id)
     )
-    return session.scalars(select(Job.id).where(uses).order_by(Job.id).limit(5)).all()
+    query = select(Job.id).where(uses, Job.status.not_in(FINISHED if unfinished else ()))
+    return session.scalars(query.order_by(Job.id).limit(5)).all()
 
 
 def using_checkpoint(session: Session, trajectory_id: str, checkpoint_id: str) -> Sequence[str]:
     """Ids of some jobs that were frozen on this checkpoint. The caller holds the trajectory's lock."""
-    query = select(Job.id, Job.checkpoint_ids).where(Job.trajectory_id == trajectory_id).order_by(Job.id)
+    query = select(Job.id, Job.checkpoint_ids).where(over(trajectory_id)).order_by(Job.id)
     return [job_id for job_id, checkpoints in session.execute(query) if checkpoint_id in checkpoints][:5]
 
 
@@ -84,10 +95,10 @@ def last_succeeded(
     """The latest success on this trajectory, or on any of this architecture: what a next job may cost."""
     query = select(Job).where(Job.project_id == project_id, Job.status == "succeeded")
     if trajectory_id is not None:
-        query = query.where(Job.trajectory_id == trajectory_id)
+        query = query.where(over(trajectory_id))
     if architecture is not None:
         named = Trajectory.architecture["name"].as_string() == architecture
-        query = query.join(Trajectory, Job.trajectory_id == Trajectory.id).where(named)
+        query = query.where(Job.runs.any(JobTrajectory.trajectory_id.in_(select(Trajectory.id).where(named))))
     return session.scalar(query.order_by(Job.finished_at.desc()).limit(1))
 
 
@@ -200,6 +211,7 @@ def delete(session: Session, blobs: BlobStore, job: Job) -> None:
     scores.drop(session, job.id)
     events.drop(session, job.id)
     session.delete(job)
+    blobs.forget(session, job.influences_blob, job.ranked_blob)
 
 
 def _end(session: Session, blobs: BlobStore, job: Job, status: str, data: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from app.store.tables import Dataset, Job, Trajectory
@@ -18,16 +18,23 @@ def newest(
     table: type[Listed],
     project_id: str,
     limit: int,
-    *,
+    *where: ColumnElement[bool],
     after: Sequence[Any] | None = None,
     **equal: Any,
 ) -> Sequence[Listed]:
     """Up to `limit` rows, newest first, past the one whose `position` is `after`.
 
     Args:
+        where: what else must hold.
         equal: columns and the values they must have; None lets any pass.
     """
-    query = select(table).where(table.project_id == project_id).order_by(table.id.desc()).limit(limit)
+    query = (
+        select(table)
+        .where(table.project_id == project_id)
+        .where(*where)
+        .order_by(table.id.desc())
+        .limit(limit)
+    )
     query = query.where(
         *(getattr(table, name) == value for name, value in equal.items() if value is not None)
     )

@@ -19,7 +19,6 @@ from app.store.tables import Score
 
 COLUMNS = tuple(column.name for column in Score.__table__.columns)
 BATCH = 10_000
-ORDERS = ("harmful", "helpful", "self_influence", "index")
 
 
 def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -65,8 +64,8 @@ def page(
     """Up to `limit` rows in `order`, past the row whose `position` is `after`.
 
     Args:
-        order: harmful (score descending), helpful (ascending), self_influence (descending) or index;
-            ties by index.
+        order: harmful (score descending), helpful (ascending), self_influence or suspicion (descending), or
+            index; ties by index.
         label, least, most: only rows of this given label, and with least ≤ score ≤ most.
     """
     query = select(Score).where(Score.job_id == job_id)
@@ -85,6 +84,7 @@ def position(row: Score, order: str) -> list[Any]:
         "harmful": [row.rank],
         "helpful": [row.score, row.sample_index],
         "self_influence": [row.self_influence, row.sample_index],
+        "suspicion": [row.suspicion, row.sample_index],
         "index": [row.sample_index],
     }
     return positions[order]
@@ -92,6 +92,12 @@ def position(row: Score, order: str) -> list[Any]:
 
 def one(session: Session, job_id: str, sample_index: int) -> Score | None:
     return session.get(Score, (job_id, sample_index))
+
+
+def some(session: Session, job_id: str, indices: Sequence[int]) -> dict[int, Score]:
+    """The rows of these samples, by index."""
+    query = select(Score).where(Score.job_id == job_id, Score.sample_index.in_(indices))
+    return {row.sample_index: row for row in session.scalars(query)}
 
 
 def contributions(row: Score) -> list[float]:
@@ -163,6 +169,7 @@ def _ordered(query: Select[Any], order: str, after: Sequence[Any] | None) -> Sel
         "harmful": [(Score.rank, False)],
         "helpful": [(Score.score, False), (Score.sample_index, False)],
         "self_influence": [(Score.self_influence, True), (Score.sample_index, False)],
+        "suspicion": [(Score.suspicion, True), (Score.sample_index, False)],
         "index": [(Score.sample_index, False)],
     }
     columns = keys[order]
@@ -204,19 +211,7 @@ def _copy(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
     session.execute(text(f"CREATE TABLE {name} (LIKE scores INCLUDING DEFAULTS INCLUDING STORAGE)"))
     connection = session.connection().connection.driver_connection
     assert connection is not None  # noqa: S101  (there is one inside a transaction)
-    types = [
-        "text",
-        "int8",
-        "text",
-        "float8",
-        "int8",
-        "float8",
-        "float8",
-        "float8",
-        "float8",
-        "bytea",
-        "bytea",
-    ]
+    types = ["text", "int8", "text", "float8", "int8", *["float8"] * 4, *["bytea"] * 2, *["float8"] * 2]
     with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY {name} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.store import datasets, idempotency, jobs, trajectories, work
 from app.store.blobs import BlobStore
 from app.store.db import Database
-from app.store.tables import Checkpoint, Dataset, Work
+from app.store.tables import BatchOrder, Checkpoint, Dataset, Work
 
 WORKER_LOST = {
     "type": "https://diffin.dev/problems/worker_lost",
@@ -85,13 +85,15 @@ def put_back(
 
 
 def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, Any]) -> None:
-    """Ends a job, a data set's validation or a checkpoint's with `error`."""
+    """Ends a job with `error`, or the validation of a data set, a checkpoint or an order of batches."""
     if (job := jobs.locked(session, subject)) is not None:
         jobs.fail(session, blobs, job, error)
     elif (dataset := session.get(Dataset, subject)) is not None:
         datasets.invalid(session, blobs, dataset, error)
     elif (checkpoint := session.get(Checkpoint, subject)) is not None:
         trajectories.invalid(session, blobs, checkpoint, error)
+    elif (order := session.get(BatchOrder, subject)) is not None:
+        trajectories.invalid(session, blobs, order, error)
 
 
 def _lost(row: Work) -> dict[str, Any]:

@@ -114,9 +114,24 @@ class Trajectory(Resource, Base):
     checkpoints: Mapped[list[Checkpoint]] = relationship(
         order_by="Checkpoint.step, Checkpoint.id", viewonly=True
     )
+    batch_order: Mapped[BatchOrder | None] = relationship(viewonly=True)
 
 
-class Checkpoint(Base):
+class Uploaded:
+    """A file of a trajectory: `blob` is what came in while `validating`, then its canonical form."""
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    info: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Checkpoint(Uploaded, Base):
     __tablename__ = "checkpoints"
     __table_args__ = (
         Index(
@@ -129,19 +144,20 @@ class Checkpoint(Base):
         ),
     )
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), index=True)
     step: Mapped[int] = mapped_column(BigInteger)
     learning_rate: Mapped[float | None]
     learning_rates: Mapped[list[Any] | None]
-    status: Mapped[str]
-    filename: Mapped[str]
-    bytes: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str]
-    blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
-    info: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    error: Mapped[dict[str, Any] | None]
-    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    optimizer_file: Mapped[dict[str, Any] | None]
+    optimizer_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+
+
+class BatchOrder(Uploaded, Base):
+    """Which samples each step's batch held."""
+
+    __tablename__ = "batch_orders"
+
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), unique=True)
 
 
 class Job(Resource, Base):
@@ -150,7 +166,6 @@ class Job(Resource, Base):
 
     type: Mapped[str]
     status: Mapped[str]
-    trajectory_id: Mapped[str | None] = mapped_column(ForeignKey("trajectories.id"), index=True)
     train_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
     query_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
     query: Mapped[dict[str, Any] | None]
@@ -165,6 +180,30 @@ class Job(Resource, Base):
     finished_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
+    influences_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    ranked_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    runs: Mapped[list[JobTrajectory]] = relationship(
+        order_by="JobTrajectory.position", lazy="selectin", cascade="all, delete-orphan"
+    )
+
+    @property
+    def trajectory_ids(self) -> list[str]:
+        return [run.trajectory_id for run in self.runs]
+
+    @property
+    def trajectory_id(self) -> str | None:
+        """The trajectory of a job over one; None for a job over several."""
+        return self.runs[0].trajectory_id if len(self.runs) == 1 else None
+
+
+class JobTrajectory(Base):
+    """One of the trajectories that a job averages, in the order given."""
+
+    __tablename__ = "job_trajectories"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), index=True)
 
 
 class Work(Base):
@@ -229,6 +268,7 @@ class Score(Base):
     __table_args__ = (
         Index(None, "job_id", "rank"),
         Index(None, "job_id", "score", "sample_index"),
+        Index(None, "job_id", "suspicion", "sample_index"),
         {"postgresql_partition_by": "LIST (job_id)", "sqlite_with_rowid": False},
     )
 
@@ -243,6 +283,8 @@ class Score(Base):
     loss: Mapped[float]
     contributions: Mapped[bytes] = mapped_column(LargeBinary)
     losses: Mapped[bytes] = mapped_column(LargeBinary)
+    standard_error: Mapped[float | None]
+    suspicion: Mapped[float | None]
 
 
 class IdempotencyKey(Base):

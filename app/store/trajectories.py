@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from app.store import work
 from app.store.blobs import BlobStore
 from app.store.db import new_id
-from app.store.tables import Checkpoint, Trajectory
+from app.store.tables import BatchOrder, Checkpoint, Trajectory
+
+File = TypeVar("File", Checkpoint, BatchOrder)
 
 
 def create(session: Session, **values: Any) -> Trajectory:
@@ -47,6 +49,8 @@ def delete(session: Session, blobs: BlobStore, trajectory: Trajectory) -> None:
     """Removes the trajectory with its checkpoints. The caller has checked that no job names it."""
     for checkpoint in list(trajectory.checkpoints):
         delete_checkpoint(session, blobs, checkpoint)
+    if trajectory.batch_order is not None:
+        delete_order(session, blobs, trajectory.batch_order)
     session.flush()
     session.delete(trajectory)
 
@@ -65,40 +69,90 @@ def add_checkpoint(session: Session, trajectory: Trajectory, blob: str, **values
     checkpoint = Checkpoint(
         id=new_id("ck"), trajectory_id=trajectory.id, status="validating", blob=blob, sha256=blob, **values
     )
-    session.add(checkpoint)
+    return _validated(session, checkpoint)
+
+
+def set_order(
+    session: Session, blobs: BlobStore, trajectory: Trajectory, blob: str, **values: Any
+) -> BatchOrder:
+    """The order of the trajectory's batches, to be validated by a worker; one sent before it is forgotten.
+
+    The caller holds the trajectory's lock and has checked that no unfinished job reads the one before.
+    """
+    if trajectory.batch_order is not None:
+        delete_order(session, blobs, trajectory.batch_order)
+    order = BatchOrder(
+        id=new_id("bo"), trajectory_id=trajectory.id, status="validating", blob=blob, sha256=blob, **values
+    )
+    return _validated(session, order)
+
+
+def _validated(session: Session, row: File) -> File:
+    session.add(row)
     session.flush()
-    work.add(session, "validate", checkpoint.id)
-    return checkpoint
+    work.add(session, "validate", row.id)
+    return row
 
 
-def ready(
-    session: Session, blobs: BlobStore, checkpoint: Checkpoint, info: dict[str, Any], staged: Path
-) -> None:
+def ready(session: Session, blobs: BlobStore, row: File, info: dict[str, Any], staged: Path) -> None:
     """The worker accepted the file: keep its canonical form only."""
-    source, checkpoint.blob = checkpoint.blob, blobs.keep(session, staged)
-    checkpoint.status, checkpoint.info = "ready", info
-    if source != checkpoint.blob:
+    source, row.blob = row.blob, blobs.keep(session, staged)
+    row.status, row.info = "ready", info
+    if source != row.blob:
         blobs.forget(session, source)
-    work.drop(session, checkpoint.id)
+    work.drop(session, row.id)
 
 
-def invalid(session: Session, blobs: BlobStore, checkpoint: Checkpoint, error: dict[str, Any]) -> None:
+def keep_state(
+    session: Session, blobs: BlobStore, checkpoint: Checkpoint, staged: Path, state: Sequence[str]
+) -> None:
+    """The worker accepted the optimizer's `state` as well: keep its canonical form only."""
+    source, checkpoint.optimizer_blob = checkpoint.optimizer_blob, blobs.keep(session, staged)
+    checkpoint.optimizer_file = (checkpoint.optimizer_file or {}) | {"state": list(state)}
+    if source != checkpoint.optimizer_blob:
+        blobs.forget(session, source)
+
+
+def invalid(session: Session, blobs: BlobStore, row: File, error: dict[str, Any]) -> None:
     """The worker refused the file: keep the reason, not the bytes."""
-    source, checkpoint.blob = checkpoint.blob, None
-    checkpoint.status, checkpoint.error = "invalid", error
-    blobs.forget(session, source)
-    work.drop(session, checkpoint.id)
+    sources, row.blob = [row.blob], None
+    if isinstance(row, Checkpoint):
+        sources.append(row.optimizer_blob)
+        row.optimizer_blob = None
+    row.status, row.error = "invalid", error
+    blobs.forget(session, *sources)
+    work.drop(session, row.id)
 
 
 def delete_checkpoint(session: Session, blobs: BlobStore, checkpoint: Checkpoint) -> None:
     work.drop(session, checkpoint.id)
     session.refresh(checkpoint, with_for_update=True)  # a worker may just have named another blob
     session.delete(checkpoint)
-    blobs.forget(session, checkpoint.blob)
+    blobs.forget(session, checkpoint.blob, checkpoint.optimizer_blob)
+
+
+def order_source(trajectory: Trajectory, num_train: int) -> Literal["file", "seed"] | None:
+    """Where the order of the batches is known from; None where it is not.
+
+    A seed tells it only of the whole training set of `num_train` samples.
+    """
+    if trajectory.batch_order is not None:
+        return "file"
+    recipe = trajectory.recipe or {}
+    whole = trajectory.train_size in (None, num_train)
+    some = not recipe.get("drop_last") or recipe["batch_size"] <= num_train
+    return "seed" if recipe.get("seed") is not None and whole and some else None
+
+
+def delete_order(session: Session, blobs: BlobStore, order: BatchOrder) -> None:
+    work.drop(session, order.id)
+    session.refresh(order, with_for_update=True)
+    session.delete(order)
+    blobs.forget(session, order.blob)
 
 
 def in_order(session: Session, checkpoint_ids: Sequence[str]) -> list[Checkpoint]:
-    """The named checkpoints by step."""
-    return list(
-        session.scalars(select(Checkpoint).where(Checkpoint.id.in_(checkpoint_ids)).order_by(Checkpoint.step))
-    )
+    """The named checkpoints, in the order they are named."""
+    found = session.scalars(select(Checkpoint).where(Checkpoint.id.in_(checkpoint_ids)))
+    by_id = {row.id: row for row in found}
+    return [by_id[name] for name in checkpoint_ids if name in by_id]

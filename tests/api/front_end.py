@@ -25,7 +25,7 @@ from app.settings import MIB, Settings
 from app.store import datasets, jobs, keys, scores, trajectories, work
 from app.store.blobs import BlobStore
 from app.store.db import Database, new_id
-from app.store.tables import ApiKey, Checkpoint, Dataset, Job
+from app.store.tables import ApiKey, Checkpoint, Dataset, Job, Trajectory
 
 KEY = "a key of the tests"
 MAX_UPLOAD = 4 * MIB
@@ -85,6 +85,10 @@ class Service:
         body: dict[str, Any] = answer.json()
         return body
 
+    def put_order(self, trajectory_id: str, content: bytes = b"an order") -> httpx.Response:
+        path = f"/v1/trajectories/{trajectory_id}/batch-order"
+        return self.http.put(path, files={"file": ("order.npy", content)})
+
     def trajectory(self, **changes: Any) -> dict[str, Any]:
         answer = self.http.post("/v1/trajectories", json=RUN | changes)
         assert answer.status_code == 201, answer.text
@@ -130,11 +134,26 @@ class Service:
             else:
                 trajectories.invalid(session, self.blobs, session.get_one(Checkpoint, resource_id), error)
 
-    def accept(self, checkpoint_id: str) -> None:
+    def accept(self, checkpoint_id: str, **info: Any) -> None:
         """Makes a checkpoint ready."""
         with self.database.transaction() as session, self.blobs.stage() as staged:
             staged.write_bytes(f"canonical {checkpoint_id}".encode())
-            trajectories.ready(session, self.blobs, session.get_one(Checkpoint, checkpoint_id), {}, staged)
+            checkpoint = session.get_one(Checkpoint, checkpoint_id)
+            trajectories.ready(session, self.blobs, checkpoint, info, staged)
+
+    def accept_order(self, trajectory_id: str, **info: int) -> None:
+        """Makes the batch order of a trajectory ready."""
+        with self.database.transaction() as session, self.blobs.stage() as staged:
+            staged.write_bytes(f"canonical order of {trajectory_id}".encode())
+            order = session.get_one(Trajectory, trajectory_id).batch_order
+            assert order is not None
+            trajectories.ready(session, self.blobs, order, info, staged)
+
+    def refuse_order(self, trajectory_id: str, detail: str) -> None:
+        with self.database.transaction() as session:
+            order = session.get_one(Trajectory, trajectory_id).batch_order
+            assert order is not None
+            trajectories.invalid(session, self.blobs, order, {"code": "invalid", "detail": detail})
 
     def start(self, job_id: str, done: int = 0, total: int = 0) -> None:
         """A worker has come for the job and has done a part of it."""

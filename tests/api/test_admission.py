@@ -228,3 +228,88 @@ def test_seconds_follow_from_the_last_job_like_it(
 def test_an_estimate_makes_the_same_checks(service: Service, inputs: dict[str, str]) -> None:
     given = request_of(inputs) | {"trajectory_id": service.trajectory(**RUN)["id"]}
     problem(service.http.post("/v1/jobs/estimate", json=given), 422, "no_checkpoints")
+
+
+def test_several_runs_of_one_kind_make_one_job(service: Service, inputs: dict[str, str]) -> None:
+    other = run(service, 10)
+    several = {key: value for key, value in inputs.items() if key != "trajectory_id"}
+    runs = [inputs["trajectory_id"], other]
+    body = ask(service, several, trajectory_ids=runs).json()
+    assert (body["trajectory_id"], body["trajectory_ids"]) == (None, runs)
+    assert len(body["checkpoint_ids"]) == 3
+    for one in runs:
+        listed = service.http.get("/v1/jobs", params={"trajectory_id": one}).json()["data"]
+        assert [job["id"] for job in listed] == [body["id"]]
+        problem(service.http.delete(f"/v1/trajectories/{one}"), 409, "in_use")
+    kept = service.http.get(f"/v1/trajectories/{other}").json()["checkpoints"][0]["id"]
+    problem(service.http.delete(f"/v1/trajectories/{other}/checkpoints/{kept}"), 409, "in_use")
+
+
+def test_runs_are_named_in_one_way_and_once(service: Service, inputs: dict[str, str]) -> None:
+    one = inputs["trajectory_id"]
+    several = {key: value for key, value in inputs.items() if key != "trajectory_id"}
+    problem(ask(service, several), 422, "validation_error")
+    problem(ask(service, inputs, trajectory_ids=[one]), 422, "validation_error")
+    for wrong in ([one, one], [], [f"tr_{i}" for i in range(33)]):
+        problem(ask(service, several, trajectory_ids=wrong), 422, "validation_error")
+    answer = ask(service, several, trajectory_ids=[one, "tr_of_nobody"])
+    assert pointers(problem(answer, 404, "not_found")) == ["/trajectory_ids/1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": {"name": "mlp", "config": {"in_features": 4, "hidden": [9], "num_classes": 3}}},
+        {"preprocessing": {"scale": 2.0}},
+    ],
+)
+def test_runs_of_two_kinds_are_not_averaged(
+    service: Service, inputs: dict[str, str], changes: dict[str, Any]
+) -> None:
+    several = {key: value for key, value in inputs.items() if key != "trajectory_id"}
+    answer = ask(service, several, trajectory_ids=[inputs["trajectory_id"], run(service, 10, **changes)])
+    assert pointers(problem(answer, 422, "trajectories_differ")) == ["/trajectory_ids/1"]
+
+
+def test_a_pattern_that_means_no_tensor_is_told_the_tensors(service: Service, inputs: dict[str, str]) -> None:
+    names = ["layers.0.weight", "layers.0.bias"]
+    trajectory_id = service.trajectory()["id"]
+    service.accept(service.checkpoint(trajectory_id, 10)["id"], parameters=names)
+    given = inputs | {"trajectory_id": trajectory_id}
+
+    def restricted(**parameters: list[str]) -> httpx.Response:
+        return ask(service, given, method={"name": "tracin", "parameters": parameters})
+
+    for wrong in ({"include": ["head.*"]}, {"include": ["*.bias"], "exclude": ["layers.?.*"]}):
+        body = problem(restricted(**wrong), 422, "no_parameters")
+        assert pointers(body) == ["/method/parameters"]
+        assert all(name in body["detail"] for name in names)
+    assert restricted(exclude=["*.bias"]).status_code == 202
+
+
+def test_a_repeat_wants_something_drawn(service: Service, inputs: dict[str, str]) -> None:
+    repeated = {"name": "diff_in", "uncertainty": 4}
+    answer = ask(service, inputs, method=repeated)  # the curvature takes all 12 samples
+    assert pointers(problem(answer, 422, "nothing_drawn")) == ["/method/uncertainty"]
+    fewer = repeated | {"hessian_samples": 5}
+    assert ask(service, inputs, method=fewer).status_code == 202
+    once = estimate(service, inputs, method={"name": "diff_in", "hessian_samples": 5})["forward_passes"]
+    assert estimate(service, inputs, method=fewer)["forward_passes"] == 4 * once
+
+
+def test_options_that_exclude_each_other_are_refused(service: Service, inputs: dict[str, str]) -> None:
+    both = {"name": "diff_in", "hessian_samples": 5, "uncertainty": 2, "per_query": True}
+    body = problem(ask(service, inputs, method=both), 422, "validation_error")
+    assert "per_query and uncertainty" in body["errors"][0]["detail"]
+    problem(ask(service, inputs, method={"name": "tracin", "uncertainty": 2}), 422, "validation_error")
+
+
+def test_more_influences_than_can_be_kept_are_refused(
+    service: Service, inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"name": "tracin", "per_query": True}
+    assert ask(service, inputs, method=asked).status_code == 202
+    monkeypatch.setattr("app.api.suitability.MOST_INFLUENCES", 12 * 12 - 1)
+    body = problem(ask(service, inputs, method=asked), 422, "too_many_influences")
+    assert pointers(body) == ["/method/per_query"] and "144" in body["detail"]
+    assert ask(service, inputs, method=asked, query={"indices": [3]}).status_code == 202

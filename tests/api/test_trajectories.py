@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.api.front_end import RUN, Service, pages, pointers, problem
@@ -75,7 +76,7 @@ def test_a_long_schedule_fits_into_a_field(service: Service) -> None:
     [
         ({"step": "5"}, ""),
         ({"step": "5", "learning_rate": "0.1", "learning_rates": "[0.1]"}, ""),
-        ({"step": "0", "learning_rate": "0.1"}, "/step"),
+        ({"step": "0", "learning_rate": "0.1"}, ""),
         ({"step": "-1", "learning_rate": "0.1"}, "/step"),
         ({"step": "five", "learning_rate": "0.1"}, "/step"),
         ({"step": str(2**63), "learning_rate": "0.1"}, "/step"),
@@ -171,10 +172,29 @@ def test_a_trajectory_can_be_renamed(service: Service) -> None:
 
 
 def test_a_recipe_is_kept_with_its_defaults(service: Service) -> None:
-    recipe = {"batch_size": 64, "epochs": 5, "schedule": {"name": "cosine", "learning_rate": 0.1}}
-    created = service.http.post("/v1/trajectories", json=RUN | {"recipe": recipe}).json()
-    assert created["recipe"] | recipe == created["recipe"]
-    assert created["recipe"]["augmentation"] == "none"
+    schedule = {"name": "cosine", "learning_rate": 0.1}
+    recipe = {"batch_size": 64, "epochs": 5, "schedule": schedule}
+    kept = service.http.post("/v1/trajectories", json=RUN | {"recipe": recipe}).json()["recipe"]
+    assert kept["schedule"] == schedule | {"min_learning_rate": 0.0, "warmup_steps": 0}
+    assert (kept["batch_size"], kept["epochs"], kept["total_steps"]) == (64, 5, None)
+    assert (kept["seed"], kept["drop_last"], kept["augmentation"]) == (None, False, "none")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pointer"),
+    [
+        ({"schedule": {"name": "cosine"}}, "/recipe/schedule/learning_rate"),
+        ({"schedule": {"name": "mystery", "learning_rate": 0.1}}, "/recipe/schedule"),
+        ({"schedule": {"name": "constant", "learning_rate": 0.1, "warmup": 5}}, "/recipe/schedule/warmup"),
+        ({"seed": -1}, "/recipe/seed"),
+        ({"drop_last": "yes"}, "/recipe/drop_last"),
+        ({"augmentation": "crop"}, "/recipe/augmentation"),
+    ],
+)
+def test_a_recipe_is_typed(service: Service, wrong: dict[str, Any], pointer: str) -> None:
+    recipe = {"batch_size": 64, "epochs": 5} | wrong
+    answer = service.http.post("/v1/trajectories", json=RUN | {"recipe": recipe})
+    assert pointers(problem(answer, 422, "validation_error")) == [pointer]
 
 
 def test_a_recipe_has_one_length(service: Service) -> None:
@@ -214,3 +234,51 @@ def test_a_number_with_underscores_is_refused(service: Service, field: str) -> N
     files = {"file": ("c.safetensors", b"x")}
     answer = service.http.post(f"/v1/trajectories/{run}/checkpoints", files=files, data=data)
     assert pointers(problem(answer, 422, "validation_error")) == [f"/{field}"]
+
+
+def test_the_initial_state_has_no_learning_rate(service: Service) -> None:
+    run = service.trajectory()["id"]
+    answer = service.http.post(
+        f"/v1/trajectories/{run}/checkpoints", files={"file": ("0.safetensors", b"x")}, data={"step": "0"}
+    )
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["step"], answer.json()["learning_rate"]) == (0, None)
+
+
+def test_an_optimizer_file_comes_with_its_checkpoint(service: Service) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}/checkpoints"
+    files = {"file": ("10.safetensors", b"tensors"), "optimizer_file": ("adam.safetensors", b"moments")}
+    fields = {"step": "10", "learning_rate": "0.1"}
+    body = service.http.post(path, files=files, data=fields).json()
+    assert (body["filename"], body["bytes"]) == ("10.safetensors", 7)
+    told = body["optimizer_file"]
+    assert (told["filename"], told["bytes"]) == ("adam.safetensors", 7)
+    assert told["sha256"] != body["sha256"]
+    assert service.checkpoint(path.split("/")[3], 20)["optimizer_file"] is None
+    answer = service.http.delete(f"{path}/{body['id']}")
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "code"),
+    [(b"", "adam.safetensors", "empty_file"), (b"x", "adam.pt", "unsafe_file")],
+)
+def test_an_optimizer_file_at_fault_is_pointed_at(
+    service: Service, content: bytes, filename: str, code: str
+) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}/checkpoints"
+    files = {"file": ("10.safetensors", b"tensors"), "optimizer_file": (filename, content)}
+    answer = service.http.post(path, files=files, data={"step": "10", "learning_rate": "0.1"})
+    assert pointers(problem(answer, 422, code)) == ["/optimizer_file"]
+
+
+def test_the_same_key_with_another_optimizer_file_is_another_request(service: Service) -> None:
+    path = f"/v1/trajectories/{service.trajectory()['id']}/checkpoints"
+    data, key = {"step": "10", "learning_rate": "0.1"}, {"Idempotency-Key": f"k-{path}"}
+
+    def post(state: bytes) -> httpx.Response:
+        files = {"file": ("10.safetensors", b"tensors"), "optimizer_file": ("s.safetensors", state)}
+        return service.http.post(path, files=files, data=data, headers=key)
+
+    assert post(b"one").json()["id"] == post(b"one").json()["id"]
+    problem(post(b"two"), 422, "idempotency_key_reused")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from diffin import Diffin
 from diffin.cli import main
 from diffin.models import Dataset, Job, Trajectory
+from diffin.recording import Recording
 from tests.client.conftest import Arrays
 from tests.servers import free_port
 from tests.services import Service
@@ -48,6 +50,33 @@ def test_submit_takes_what_was_uploaded_before_by_its_id(
     job = printed(diffin.invoke(main, ["submit", *given])).strip()
     assert diffin.invoke(main, ["wait", job]).exit_code == 0
     assert "succeeded" in printed(diffin.invoke(main, ["status", job]))
+
+
+def test_submit_averages_several_runs(
+    diffin: CliRunner, trajectory: Trajectory, recording: Path, training: Dataset, query: Dataset
+) -> None:
+    sent = Recording.open(recording)
+    sent.uploaded = None
+    with Diffin(diffin.env["DIFFIN_URL"], diffin.env["DIFFIN_API_KEY"]) as client:
+        again = client.ready(sent.upload(client))
+        given = ["--train", training.id, "--query", query.id, "--method", "tracin"]
+        runs = ["--trajectory", trajectory.id, "--trajectory", again.id]
+        job = printed(diffin.invoke(main, ["submit", *given, *runs])).strip()
+        assert client.wait(job).trajectory_ids == (trajectory.id, again.id)
+
+
+def test_influences_prints_both_sides_of_a_query(
+    diffin: CliRunner, trajectory: Trajectory, training: Dataset, query: Dataset
+) -> None:
+    given = ["--train", training.id, "--query", query.id, "--trajectory", trajectory.id]
+    asked = ["--method", "tracin", "-o", "per_query=true", "-o", "top_k=5"]
+    job = printed(diffin.invoke(main, ["submit", *given, *asked])).strip()
+    assert diffin.invoke(main, ["wait", job]).exit_code == 0
+    lines = printed(diffin.invoke(main, ["influences", job, "3", "-n", "2"])).splitlines()
+    heads = [line.split()[0] for line in lines]
+    assert heads == ["opponents", "1", "2", "proponents", "1", "2"]
+    first = [float(line.split()[2]) for line in lines if line.split()[0] == "1"]
+    assert first[0] > 0 > first[1]
 
 
 def test_an_estimate_asks_nothing(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.func import grad, vmap
 
+from worker.influence.order import UNUSED
 from worker.influence.task import Task, Tensors
-from worker.influence.vectors import combine
+
+Optimizer = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
 
 def leave_one_out(
@@ -23,37 +25,108 @@ def leave_one_out(
     removed: Sequence[int],
     query_inputs: torch.Tensor,
     query_targets: torch.Tensor,
+    optimizer: Optimizer = torch.optim.SGD,
     at_once: int = 64,
 ) -> torch.Tensor:
-    """L_V with the sample minus L_V without it, by plain SGD from the same start in the same order.
+    """L_V with the sample minus L_V without it, trained from the same start in the same order.
 
-    Removing a sample takes its weight in its batches from 1 to 0; the divisor B stays. Runs are trained side
-    by side, as one batch of parameters.
+    Removing a sample takes its weight in its batches from 1 to 0; the divisor B stays.
 
     Args:
         start: θ_0. inputs [N, …], targets [N, …].
-        order: rows of each step's batch, int64 [T, B].
-        rates: η of each step, T of them.
         removed: R rows, one run each.
-        at_once: runs side by side.
+        order, rates, optimizer, at_once: as in `retrain`.
 
     Returns:
         [R] float64, positive = harmful.
     """
-
-    def train(without: torch.Tensor) -> torch.Tensor:
-        params = start
-        for rows, rate in zip(order, rates, strict=True):
-            weight = (rows != without).to(inputs.dtype)
-            params = combine(params, -rate, grad(batch_loss)(params, rows, weight))
-        return task.losses(params, buffers, query_inputs, query_targets).mean()
-
-    def batch_loss(params: Tensors, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return (task.losses(params, buffers, inputs[rows], targets[rows]) * weight).mean()
-
-    runs = torch.tensor([-1, *removed], device=order.device)  # no row is -1: the run with all samples
-    losses = torch.cat([vmap(train)(part) for part in torch.split(runs, at_once)]).double()
+    runs = torch.tensor([UNUSED, *removed], device=inputs.device)  # no row is that: the run with all samples
+    weights = torch.arange(len(inputs), device=inputs.device) != runs[:, None]
+    starts = {name: t.expand(len(runs), *t.shape) for name, t in start.items()}
+    losses = retrain(
+        task, starts, buffers, inputs, targets, order=order, rates=rates, weights=weights,
+        query_inputs=query_inputs, query_targets=query_targets, optimizer=optimizer, at_once=at_once,
+    ).double().mean(1)  # fmt: skip
     return losses[0] - losses[1:]
+
+
+def retrain(
+    task: Task,
+    starts: Tensors,
+    buffers: Tensors,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    order: torch.Tensor,
+    rates: Sequence[float],
+    query_inputs: torch.Tensor,
+    query_targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    optimizer: Optimizer = torch.optim.SGD,
+    at_once: int = 64,
+) -> torch.Tensor:
+    """Query losses after R training runs, side by side as one batch of parameters.
+
+    Args:
+        starts: θ_0 of each run, tensors [R, …]. inputs [N, …], targets [N, …].
+        order: rows of each step's batch, int64 [T, B], or [R, T, B] where each run has its own; -1 fills
+            batches that are shorter.
+        rates: η of each step, T of them.
+        weights: of each sample in its batches, [R, N]; None: 1. The divisor is the batch's size all the same.
+        optimizer: makes torch's optimizer of the parameters; it must act on each number by itself, as SGD,
+            Adam and AdamW do.
+        at_once: runs side by side.
+
+    Returns:
+        [R, Q].
+    """
+    total = len(next(iter(starts.values())))
+    parts = []
+    for begin in range(0, total, at_once):
+        some = slice(begin, begin + at_once)
+        params = {
+            name: t[some].detach().clone(memory_format=torch.contiguous_format) for name, t in starts.items()
+        }
+        orders = order if order.dim() == 2 else order[some].transpose(0, 1)  # step first
+        weight = None if weights is None else weights[some]
+        _train(
+            task, params, buffers, inputs, targets, orders, rates, weight, optimizer(list(params.values()))
+        )
+        ends = vmap(lambda p: task.losses(p, buffers, query_inputs, query_targets))
+        parts.append(ends(params))
+    return torch.cat(parts)
+
+
+def _train(
+    task: Task,
+    params: Tensors,
+    buffers: Tensors,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    order: torch.Tensor,
+    rates: Sequence[float],
+    weights: torch.Tensor | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Trains `params` [R, …] in place; order [T, B] or [T, R, B]."""
+
+    def loss(params: Tensors, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return (task.losses(params, buffers, x, y) * weight).sum()
+
+    own = 0 if order.dim() == 3 else None
+    dtype = next(iter(params.values())).dtype
+    gradients = vmap(grad(loss), in_dims=(0, own, own, own if weights is None else 0))
+    for rows, rate in zip(order, rates, strict=True):
+        used = rows != UNUSED
+        weight = used / used.sum(-1, keepdim=True).to(dtype)
+        if weights is not None:
+            weight = weight * (weights[:, rows] if own is None else weights.gather(1, rows.clamp(min=0)))
+        slopes = gradients(params, inputs[rows], targets[rows], weight)
+        for name, param in params.items():
+            param.grad = slopes[name]
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
 
 
 def precision_at_k(scores: torch.Tensor, truth: torch.Tensor, k: int) -> float:

@@ -3,5 +3,17 @@
 from worker.loading.checkpoint import CheckpointInfo, load_checkpoint
 from worker.loading.dataset import ArrayInfo, DatasetInfo, load_dataset
 from worker.loading.errors import LoadError
+from worker.loading.optimizer import load_optimizer_state
+from worker.loading.order import OrderInfo, load_batch_order
 
-__all__ = ["ArrayInfo", "CheckpointInfo", "DatasetInfo", "LoadError", "load_checkpoint", "load_dataset"]
+__all__ = [
+    "ArrayInfo",
+    "CheckpointInfo",
+    "DatasetInfo",
+    "LoadError",
+    "OrderInfo",
+    "load_batch_order",
+    "load_checkpoint",
+    "load_dataset",
+    "load_optimizer_state",
+]

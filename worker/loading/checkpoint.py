@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +22,13 @@ SHOWN_NAMES = 5
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """`dtype` is that of all floating tensors: float64 where the file has any, else float32."""
+    """`dtype` is that of all floating tensors: float64 where the file has any, else float32; `parameters` are
+    the names of those that were trained."""
 
     num_tensors: int
     num_parameters: int
     dtype: str
+    parameters: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,36 +48,77 @@ def load_checkpoint(path: Path, expected: ExpectedTensors, out_path: Path) -> Ch
     Raises:
         LoadError: the file is refused; `errors` names every missing, extra, misshapen and non-finite tensor.
     """
-    kind = kind_of(path)
-    if kind in ("a zip archive", "a pickle"):
+    specs = {**expected.parameters, **expected.buffers}
+    kept = accept(path, lambda tensors: specs, out_path, CHECKPOINT)
+    trained = expected.parameters
+    return CheckpointInfo(len(specs), sum(prod(spec.shape) for spec in trained.values()), kept, list(trained))
+
+
+class Kind(NamedTuple):
+    """What a file of tensors is, and how one is written."""
+
+    noun: str
+    written: str
+    hint: str
+    diverged: str
+
+
+CHECKPOINT = Kind(
+    "checkpoint",
+    "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors')",
+    "Save the whole model.state_dict() of a network of this config, under its own names.",
+    "training had diverged by then. Use a checkpoint from before.",
+)
+
+
+def accept(
+    path: Path,
+    expected: Callable[[Mapping[str, Tensor]], Mapping[str, TensorSpec]],
+    out_path: Path,
+    kind: Kind,
+    check: Callable[[str, Block], None] = lambda name, block: None,
+) -> str:
+    """Accepts the safetensors file in `path` and writes it to `out_path` in canonical form.
+
+    Args:
+        expected: the tensors that a file which holds these ones must hold.
+        check: raises LoadError for values that a tensor may not have, infinite ones apart.
+
+    Returns:
+        The dtype of all floating tensors.
+
+    Raises:
+        LoadError: the file is refused; nothing is left at `out_path`.
+    """
+    found = kind_of(path)
+    if found in ("a zip archive", "a pickle"):
         raise LoadError(
             "unsafe_file",
-            f"The checkpoint is {kind}, as torch.save writes it, and loading one can run code. Convert it: "
-            "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors').",
+            f"The {kind.noun} is {found}, as torch.save writes it, and loading one can run code. Convert it: "
+            f"{kind.written}.",
         )
-    if kind != "a safetensors file":
+    if found != "a safetensors file":
         raise LoadError(
             "corrupt_file",
-            f"The checkpoint is {kind}, no safetensors file, or damaged. Write it with "
-            "safetensors.torch.save_file(model.state_dict(), 'checkpoint.safetensors').",
+            f"The {kind.noun} is {found}, no safetensors file, or damaged. Write it with {kind.written}.",
         )
-    specs = {**expected.parameters, **expected.buffers}
     tensors = read_tensors(path)
-    _check(tensors, specs)
+    specs = expected(tensors)
+    _check(tensors, specs, kind)
     kept = "float64" if any(tensor.dtype == "F64" for tensor in tensors.values()) else "float32"
     target = {
         name: (kept if spec.dtype.startswith("float") else "int64", spec.shape)
         for name, spec in specs.items()
     }
     try:
-        write_tensors(out_path, target, _blocks(path, tensors, specs))
+        write_tensors(out_path, target, _blocks(path, tensors, specs, kind, check))
     except BaseException:
         out_path.unlink(missing_ok=True)
         raise
-    return CheckpointInfo(len(specs), sum(prod(spec.shape) for spec in expected.parameters.values()), kept)
+    return kept
 
 
-def _check(tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec]) -> None:
+def _check(tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec], kind: Kind) -> None:
     missing = [name for name, spec in specs.items() if name not in tensors and not spec.optional]
     extra = [name for name in tensors if name not in specs]
     misfits = {
@@ -94,7 +137,7 @@ def _check(tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec]) -> No
     ]
     raise LoadError(
         "invalid_checkpoint",
-        f"The checkpoint's tensors do not fit the network: {'; '.join(told)}. {_hint(missing, extra)}",
+        f"The {kind.noun}'s tensors do not fit the network: {'; '.join(told)}. {_hint(missing, extra, kind)}",
         [
             *(at(pointer(name), f"is missing: expected {_shown(specs[name])}") for name in missing),
             *(at(pointer(name), "is not a tensor of this network") for name in extra),
@@ -120,15 +163,19 @@ def _shown(spec: TensorSpec) -> str:
     return f"{spec.dtype} {list(spec.shape)}"
 
 
-def _hint(missing: list[str], extra: list[str]) -> str:
+def _hint(missing: list[str], extra: list[str], kind: Kind) -> str:
     for prefix in PREFIXES:
         if extra and missing and {prefix + name for name in missing} <= set(extra):
             return f"Its names begin with '{prefix}': save the state_dict of the network inside the wrapper."
-    return "Save the whole model.state_dict() of a network of this config, under its own names."
+    return kind.hint
 
 
 def _blocks(
-    path: Path, tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec]
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    specs: Mapping[str, TensorSpec],
+    kind: Kind,
+    check: Callable[[str, Block], None],
 ) -> Iterator[tuple[str, Block]]:
     """Each tensor's values, a few mebibytes at a time; ends with an error if any were not finite."""
     broken: dict[str, int] = {}
@@ -141,12 +188,12 @@ def _blocks(
             wrong = block.size - int(np.isfinite(block).sum())
             if wrong:
                 broken[name] = broken.get(name, 0) + wrong
+            check(name, block)
             yield name, block
     if broken:
         names = ", ".join(list(broken)[:SHOWN_NAMES])
         raise LoadError(
             "non_finite",
-            f"The checkpoint has NaN or infinite values in {names}: training had diverged by then. Use a "
-            "checkpoint from before.",
+            f"The {kind.noun} has NaN or infinite values in {names}: {kind.diverged}",
             [at(pointer(name), f"has {count} NaN or infinite values") for name, count in broken.items()],
         )

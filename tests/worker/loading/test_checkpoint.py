@@ -73,7 +73,12 @@ def test_a_state_dict_comes_through_bit_for_bit(
     assert kept.keys() == state.keys()
     assert all(torch.equal(kept[name], state[name]) for name in state)
     parameters = sum(p.numel() for p in network.parameters())
-    assert info.as_dict() == {"num_tensors": len(state), "num_parameters": parameters, "dtype": "float32"}
+    assert info.as_dict() == {
+        "num_tensors": len(state),
+        "num_parameters": parameters,
+        "dtype": "float32",
+        "parameters": [name for name, _ in network.named_parameters()],
+    }
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])

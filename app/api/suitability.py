@@ -1,0 +1,67 @@
+"""Whether a method finds what it asks for: the batch order, tensors to measure on, a draw to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.api.problems import ApiProblem
+from app.catalog import Extent, Options, Parameters
+from app.store.tables import Checkpoint, Trajectory
+
+MOST_INFLUENCES = 1_000_000_000  # of a job with per_query, training samples times query samples: 4 GB
+MOST_VECTORS = 16 * 1024**3  # bytes of the vectors it carries, as long as the parameters, one a query sample
+SHOWN = 40
+
+
+def check_order(
+    trajectory: Trajectory, last_step: int, num_train: int, method: Options, pointer: str
+) -> None:
+    """Raises 422 where the method goes by a batch order that was refused or does not fit the run."""
+    order = trajectory.batch_order
+    if order is None or not method.needs_order:
+        return
+    if order.status == "invalid":
+        why = (order.error or {}).get("detail", "")
+        detail = f"The batch order of {trajectory.id} was refused: {why} Send a sound one, or delete it."
+        raise ApiProblem(422, "invalid_batch_order", detail, pointer=pointer)
+    if order.info["steps"] < last_step:
+        detail = (
+            f"The batch order of {trajectory.id} tells of {order.info['steps']} steps, but the last "
+            f"checkpoint is at step {last_step}: send the order of every step."
+        )
+        raise ApiProblem(422, "batch_order_mismatch", detail, pointer=pointer)
+    if order.info["largest"] >= num_train:
+        detail = (
+            f"The batch order of {trajectory.id} names row {order.info['largest']}, but the training set "
+            f"holds rows 0 to {num_train - 1}: score the whole set that the run was trained on."
+        )
+        raise ApiProblem(422, "batch_order_mismatch", detail, pointer="/train_dataset_id")
+
+
+def check_method(method: Options, extents: Sequence[Extent], checkpoints: Sequence[Checkpoint]) -> None:
+    """Raises 422 where the options ask for what these inputs cannot give."""
+    parameters: Parameters | None = getattr(method, "parameters", None)
+    names = checkpoints[-1].info.get("parameters")
+    if parameters is not None and names and not parameters.of(names):
+        shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        detail = f"No tensor of the network is included and not excluded; its tensors: {shown}."
+        raise ApiProblem(422, "no_parameters", detail, pointer="/method/parameters")
+    if method.repeats > 1 and not any(method.draws(extent) for extent in extents):
+        detail = (
+            "With these options and data nothing is drawn by chance, so that repeating the job tells "
+            "nothing: leave out uncertainty, or draw fewer samples than the training set holds."
+        )
+        raise ApiProblem(422, "nothing_drawn", detail, pointer="/method/uncertainty")
+    if method.by_query:
+        _check_size(extents[0], max(one.bytes for one in checkpoints))
+
+
+def _check_size(extent: Extent, largest: int) -> None:
+    pairs, vectors = extent.num_train * extent.num_query, largest * extent.num_query
+    if pairs > MOST_INFLUENCES or vectors > MOST_VECTORS:
+        detail = (
+            f"per_query would keep {pairs:,} influences, from {vectors:,} bytes of vectors; "
+            f"{MOST_INFLUENCES:,} and {MOST_VECTORS:,} at most: take part of the query data set "
+            "(query: {indices: […]})."
+        )
+        raise ApiProblem(422, "too_many_influences", detail, pointer="/method/per_query")

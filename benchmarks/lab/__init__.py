@@ -1,0 +1,1 @@
+"""What the benchmarks share: data sets, training runs with their ground truth, and bar lines."""

@@ -1,0 +1,149 @@
+"""Stored trajectories as the engine takes them: checkpoints read when asked for, and the batch order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from sqlalchemy.orm import Session
+
+from app.store import tables
+from app.store.blobs import BlobStore
+from app.store.trajectories import order_source
+from worker.influence.order import loader_order
+from worker.influence.task import Tensors
+from worker.influence.trajectory import Checkpoint, Schedule, Trajectory
+
+DTYPE = torch.float32
+
+
+@dataclass(frozen=True)
+class Names:
+    """The network's parameters in its own order, since transforms compare the order of keys too.
+
+    Attributes:
+        trained: all of them.
+        measured: those that influence is measured on.
+    """
+
+    trained: list[str]
+    measured: list[str]
+
+
+def read_run(
+    session: Session,
+    blobs: BlobStore,
+    trajectory: tables.Trajectory,
+    rows: Sequence[tables.Checkpoint],
+    num_train: int,
+    names: Names,
+    device: torch.device,
+    *,
+    ordered: bool,
+) -> Trajectory:
+    """A trajectory with the checkpoints `rows`, by step.
+
+    Args:
+        num_train: samples of the training set that is scored.
+        ordered: whether the batch order is wanted, where it is known.
+    """
+    schedule = _schedule(trajectory, rows, num_train)
+    paths = [
+        (
+            blobs.path(session, row.blob or ""),
+            blobs.path(session, row.optimizer_blob) if row.optimizer_blob else None,
+        )
+        for row in rows
+    ]
+    order = _order(session, blobs, trajectory, schedule, num_train) if ordered else None
+    return Trajectory(Checkpoints(paths, schedule, names, device), schedule, order)
+
+
+class Checkpoints(Sequence[Checkpoint]):
+    """Checkpoints, by step, as files of tensors and of optimizer state: the two asked for last are kept."""
+
+    def __init__(
+        self,
+        files: Sequence[tuple[Path, Path | None]],
+        schedule: Schedule,
+        names: Names,
+        device: torch.device,
+    ) -> None:
+        self._files, self._schedule, self._names, self._device = files, schedule, names, device
+        self._read = lru_cache(maxsize=2)(self._load)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, k: int) -> Checkpoint: ...
+    @overload
+    def __getitem__(self, k: slice) -> Sequence[Checkpoint]: ...
+    def __getitem__(self, k: int | slice) -> Checkpoint | Sequence[Checkpoint]:
+        if isinstance(k, slice):
+            return [self[i] for i in range(*k.indices(len(self)))]
+        return self._read(range(len(self))[k])
+
+    def _load(self, k: int) -> Checkpoint:
+        path, state = self._files[k]
+        tensors = {
+            name: t.to(DTYPE) if t.is_floating_point() else t
+            for name, t in load_file(path, device=str(self._device)).items()
+        }
+        measured = {name: tensors[name] for name in self._names.measured}
+        frozen = [name for name in self._names.trained if name not in measured]
+        held = [name for name in tensors if name not in measured and name not in frozen]
+        return Checkpoint(
+            step=self._schedule.steps[k],
+            learning_rates=self._schedule.learning_rates[k],
+            params=measured,
+            buffers={name: tensors[name] for name in [*frozen, *held]},
+            state=self._state(state) if state else {},
+            frozen=frozenset(frozen),
+        )
+
+    def _state(self, path: Path) -> dict[str, Tensors]:
+        found: dict[str, Tensors] = {}
+        for name, tensor in load_file(path, device=str(self._device)).items():
+            kind, _, parameter = name.partition(".")
+            found.setdefault(kind, {})[parameter] = tensor.to(DTYPE)
+        return {kind: {name: part[name] for name in self._names.trained} for kind, part in found.items()}
+
+
+def _schedule(trajectory: tables.Trajectory, rows: Sequence[tables.Checkpoint], num_train: int) -> Schedule:
+    optimizer, steps = trajectory.optimizer, [row.step for row in rows]
+    return Schedule(
+        steps=tuple(steps),
+        learning_rates=tuple(
+            tuple(row.learning_rates or [row.learning_rate] * (row.step - start))
+            for row, start in zip(rows, [0, *steps], strict=False)
+        ),
+        total_steps=trajectory.total_steps,
+        train_size=trajectory.train_size or num_train,
+        momentum=optimizer.get("momentum", 0.0),
+        weight_decay=optimizer.get("weight_decay", 0.0),
+        decoupled=optimizer["name"] == "adamw",
+        optimizer=optimizer["name"],
+        betas=tuple(optimizer.get("betas") or Schedule.betas),
+        eps=optimizer.get("eps") or Schedule.eps,
+    )
+
+
+def _order(
+    session: Session, blobs: BlobStore, trajectory: tables.Trajectory, schedule: Schedule, num_train: int
+) -> torch.Tensor | None:
+    source, order, recipe = order_source(trajectory, num_train), trajectory.batch_order, trajectory.recipe
+    if source == "file" and order is not None:
+        steps = np.load(blobs.path(session, order.blob or ""), mmap_mode="r", allow_pickle=False)
+        return torch.from_numpy(np.array(steps[: schedule.steps[-1]]))
+    if source == "seed" and recipe is not None:
+        drop_last = recipe.get("drop_last", False)
+        steps, size = schedule.steps[-1], recipe["batch_size"]
+        return loader_order(num_train, size, steps, recipe["seed"], drop_last=drop_last)
+    return None
