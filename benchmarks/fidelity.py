@@ -60,7 +60,8 @@ PLAIN = [
     for data, network, rate in (
         ("digits", "logistic", 0.5), ("digits", "mlp", 0.1), ("mnist", "logistic", 0.5),
         ("mnist", "mlp", 0.2), ("adult", "logistic", 0.1), ("adult", "mlp", 0.2),
-        ("cifar10", "logistic", 0.005), ("cifar10", "mlp", 0.02), ("breast_cancer", "logistic", 0.02), ("breast_cancer", "mlp", 0.05),
+        ("cifar10", "logistic", 0.005), ("cifar10", "mlp", 0.02),
+        ("breast_cancer", "logistic", 0.02), ("breast_cancer", "mlp", 0.05),
         ("trec", "bag", 1.0), ("trec", "transformer", 0.1),
     )
     for setting in both(data, network, rate)
