@@ -16,7 +16,7 @@ of loss like L_z:
   overconfident on them, it is the helpful tail that is longer, and g takes the term away.
 
 Take h from the last checkpoint only: earlier segments carry ∇L_V(θ_T) back to states it says little about.
-The constants, and this choice, come from docs/benchmarks/label-noise.md.
+The constants, and this choice, are provisional: the table they are to be judged by is still to come.
 """
 
 from __future__ import annotations
