@@ -41,8 +41,13 @@ class Run:
         return self._dense(self.train)
 
     @cached_property
+    def dense_queries(self) -> list[Dense]:
+        """The reference of each checkpoint on the query set."""
+        return self._dense(self.query)
+
+    @property
     def query_gradients(self) -> list[torch.Tensor]:
-        return [state.gradients.mean(0) for state in self._dense(self.query)]
+        return [state.gradients.mean(0) for state in self.dense_queries]
 
     def _dense(self, data: Arrays) -> list[Dense]:
         return [
@@ -65,6 +70,21 @@ class Run:
     def trained(self, **how: Any) -> Run:
         """The same run under another schedule (momentum, weight decay …)."""
         return replace(self, schedule=replace(self.schedule, **how))
+
+    def with_state(self, kind: str) -> Run:
+        """The same run with something positive in what its optimizer carries under this name."""
+        generator = torch.Generator().manual_seed(11)
+
+        def draw(like: torch.Tensor) -> torch.Tensor:
+            return torch.rand(like.shape, generator=generator, dtype=like.dtype) + 0.1
+
+        return replace(
+            self,
+            checkpoints=[
+                replace(c, state={kind: {name: draw(p) for name, p in c.params.items()}})
+                for c in self.checkpoints
+            ],
+        )
 
     def single(self) -> Run:
         """The same run in float32."""

@@ -9,7 +9,7 @@ import torch
 
 from tests.influence import reference
 from tests.influence.conftest import RATES, STEPS, Run, close
-from worker.influence import suspects
+from worker.influence import gradients
 from worker.influence.methods import METHODS
 from worker.influence.score import Result
 from worker.influence.trajectory import draw_rows
@@ -169,7 +169,7 @@ def test_self_influence_is_the_gradients_square(run: Run) -> None:
 
 def test_few_gradients_at_a_time_give_the_same_norms(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run.score("grad_norm").scores
-    monkeypatch.setattr(suspects, "GRADIENT_BYTES", 1)
+    monkeypatch.setattr(gradients, "GRADIENT_BYTES", 1)
     assert close(run.score("grad_norm").scores, whole, 1e-12)
 
 

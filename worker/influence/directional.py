@@ -9,11 +9,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, cast
+from weakref import WeakSet
 
 import torch
+from torch import nn
 from torch.func import grad, jvp, vjp
 
-from worker.influence.memory import over_chunks
+from worker.influence import dual
+from worker.influence.memory import by_pixel, over_chunks
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Checkpoint, Data
 from worker.influence.vectors import combine, norm
@@ -21,6 +24,11 @@ from worker.influence.vectors import combine, norm
 Differentiation = Literal["exact", "finite_difference"]
 Rows = Sequence[int] | range | None
 T = TypeVar("T", torch.Tensor, Tensors)
+Jvp = Callable[
+    [Callable[..., Any], Any, Any], tuple[Any, Any, Any]
+]  # (f, Df, aux) of f that returns (f, aux)
+
+_WITHOUT_RULES: WeakSet[nn.Module] = WeakSet()  # networks that dual numbers can't go through
 
 # The first forward-mode derivative of a process loads a module of torch's that uses what torch deprecates.
 with warnings.catch_warnings():
@@ -117,13 +125,8 @@ def directional_derivative(
     task: Task, checkpoint: Checkpoint, inputs: torch.Tensor, targets: torch.Tensor, direction: Tensors
 ) -> Directional:
     """Dℓ_z(θ_k)[u] = ⟨G_z, u⟩ for each sample z of a chunk, in one forward-mode pass."""
-
-    def losses(params: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = task.outputs(params, checkpoint.buffers, inputs)
-        return task.losses_of(outputs, targets), outputs
-
-    primal, tangent, outputs = _jvp_with_aux(losses, (checkpoint.params,), (direction,))
-    return Directional(primal, task.predictions(outputs), tangent)
+    at, held = checkpoint.params, checkpoint.buffers
+    return _forward(task, inputs, lambda jvp, x: _along(jvp, task, at, held, x, targets, direction))
 
 
 def mixed(
@@ -142,26 +145,66 @@ def mixed(
 
     That is the derivative of Dℓ_z(θ)[u] when θ moves along g and u along r: one nested forward-mode pass.
     """
-
-    def first(params: Tensors, vector: Tensors = direction) -> tuple[torch.Tensor, Directional]:
-        moved = Checkpoint(checkpoint.step, checkpoint.learning_rates, params, checkpoint.buffers)
-        found = directional_derivative(task, moved, inputs, targets, vector)
-        return found.derivatives, found
-
     theta = checkpoint.params
-    if how == "exact":
+
+    def nested(jvp: Jvp, x: torch.Tensor) -> Directional:
+        def first(params: Tensors, vector: Tensors = direction) -> tuple[torch.Tensor, Directional]:
+            found = _along(jvp, task, params, checkpoint.buffers, x, targets, vector)
+            return found.derivatives, found
+
         at, tangents = ((theta,), (along,)) if drift is None else ((theta, direction), (along, drift))
-        _, bracket, found = _jvp_with_aux(first, at, tangents)
-        return Directional(found.losses, found.predictions, bracket)
-    bracket = derivative(lambda params: first(params)[0], theta, along, how, epsilon)
-    if drift is None:
-        found = first(theta)[1]
-        return Directional(found.losses, found.predictions, bracket)
-    drifting, found = first(theta, drift)
+        _, bracket, found = jvp(first, at, tangents)
+        return Directional(dual.primal(found.losses), found.predictions, bracket)
+
+    if how == "exact":
+        return _forward(task, inputs, nested)
+
+    def first(params: Tensors, vector: Tensors) -> Directional:
+        moved = Checkpoint(checkpoint.step, checkpoint.learning_rates, params, checkpoint.buffers)
+        return directional_derivative(task, moved, inputs, targets, vector)
+
+    bracket = derivative(lambda params: first(params, direction).derivatives, theta, along, how, epsilon)
+    found = first(theta, direction if drift is None else drift)
+    drifting = 0 if drift is None else found.derivatives
     return Directional(found.losses, found.predictions, bracket + drifting)
 
 
-def _jvp_with_aux(function: Callable[..., Any], at: Any, tangents: Any) -> tuple[Any, Any, Any]:
+def _along(
+    jvp: Jvp,
+    task: Task,
+    params: Tensors,
+    buffers: Tensors,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    direction: Tensors,
+) -> Directional:
+    """Dℓ_z(θ)[u] for each sample z by `jvp`; θ and u may themselves be moving."""
+
+    def losses(params: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = task.outputs(params, buffers, inputs)
+        return task.losses_of(outputs, targets), outputs
+
+    value, tangent, outputs = jvp(losses, (params,), (direction,))
+    return Directional(value, task.predictions(dual.primal(outputs)), tangent)
+
+
+def _forward(
+    task: Task, inputs: torch.Tensor, compute: Callable[[Jvp, torch.Tensor], Directional]
+) -> Directional:
+    """`compute` by dual numbers, or by torch's forward mode for a network they lack a rule for.
+
+    Only the rules are known to take images by pixel: torch's own group_norm does not, in forward mode.
+    """
+    if task.network not in _WITHOUT_RULES:
+        try:
+            with torch.no_grad():
+                return compute(dual.jvp, by_pixel(inputs))
+        except dual.NoRuleError:
+            _WITHOUT_RULES.add(task.network)
+    return compute(_torch_jvp, inputs)
+
+
+def _torch_jvp(function: Callable[..., Any], at: Any, tangents: Any) -> tuple[Any, Any, Any]:
     """(f, Df, aux) of a function that returns (f, aux)."""
     value, change, aux = cast(tuple[Any, Any, Any], jvp(function, at, tangents, has_aux=True))
     return value, change, aux

@@ -14,6 +14,7 @@ from worker.influence.trajectory import Checkpoint, Data
 
 T = TypeVar("T")
 
+CACHED_BYTES = 64 << 20  # of what a chunk's passes make, beyond which it falls out of a CPU's caches
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
@@ -33,11 +34,24 @@ def chunk_size(
 
     Args:
         inputs_example: [1, …]; targets_example: [1, …].
-        most: a cap; None: 256 on a CPU, beyond which a chunk only falls out of the caches, 4096 elsewhere.
+        most: a cap; None: 4096, but on a CPU as many as `CACHED_BYTES` hold, at least 64 and 256 at most.
     """
-    cap = most or (256 if inputs_example.device.type == "cpu" else 4096)
     each = bytes_per_sample(task, checkpoint, inputs_example, targets_example)
+    cached = max(64, min(256, CACHED_BYTES // each))
+    cap = most or (cached if inputs_example.device.type == "cpu" else 4096)
     return max(1, min(cap, budget_bytes // each))
+
+
+def by_pixel(inputs: torch.Tensor) -> torch.Tensor:
+    """Images [B, C, H, W] on a CPU, laid out so that a pixel's channels lie side by side; others as they are.
+
+    The layout carries on through a network; convolutions and pooling are up to three times as fast in it.
+    """
+    if inputs.dim() != 4 or not inputs.is_floating_point() or inputs.device.type != "cpu":
+        return inputs
+    # not .to(memory_format=…), which takes a single channel to be laid out so already
+    rows = inputs.permute(0, 2, 3, 1)
+    return rows.clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
 
 
 def bytes_per_sample(

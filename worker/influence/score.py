@@ -11,11 +11,13 @@ import torch
 from worker.influence.errors import NonFiniteError
 from worker.influence.memory import chunk_size, halving
 from worker.influence.methods import METHODS
-from worker.influence.pieces import Chunk, Method
+from worker.influence.per_query import PER_QUERY
+from worker.influence.pieces import Chunk, Method, query_of
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Data, Trajectory
+from worker.influence.trajectory import Arrays, Data, Trajectory
 
 CHUNK_BYTES = 1 << 30
+QUERY_BYTES = 1 << 28  # of one vector for each query scored one by one; a few such sets are held at a time
 
 
 @dataclass(frozen=True)
@@ -62,29 +64,81 @@ def score(
         NonFiniteError: a loss, vector or score is NaN or infinite.
         SampleTooLargeError: one sample at a time does not fit into memory.
     """
-    if method_name not in METHODS:
-        raise ValueError(f"Unknown method {method_name!r}; known: {', '.join(METHODS)}")
-    checkpoints = trajectory.checkpoints
-    if not len(checkpoints) or len(train) == 0:
+    method = _method(METHODS, method_name)
+    return _score(method, task, trajectory, train, query, seed=seed, chunk=chunk, options=options or {})
+
+
+def score_queries(
+    method_name: str,
+    task: Task,
+    trajectory: Trajectory,
+    train: Data,
+    query: Data,
+    *,
+    seed: int = 0,
+    chunk: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> torch.Tensor:
+    """What each sample of `train` does to the loss of each of `query`: float64 [N, K], positive = harmful.
+
+    As `score`, for the methods of `per_query.PER_QUERY`; as many queries are taken at a time as `QUERY_BYTES`
+    hold vectors of.
+    """
+    method = _method(PER_QUERY, method_name)
+    chunk = _chunk(task, trajectory, train, chunk)
+    each = sum(t.nbytes for t in trajectory.checkpoints[-1].params.values())
+    parts = query_of(query).chunks(max(1, QUERY_BYTES // each))
+    return torch.cat(
+        [
+            _score(
+                method, task, trajectory, train, Arrays(*part), seed=seed, chunk=chunk, options=options or {}
+            ).scores
+            for part in parts
+        ],
+        dim=1,
+    )
+
+
+def _method(known: Mapping[str, Method], name: str) -> Method:
+    if name not in known:
+        raise ValueError(f"Unknown method {name!r}; known: {', '.join(known)}")
+    return known[name]
+
+
+def _chunk(task: Task, trajectory: Trajectory, train: Data, asked: int | None) -> int:
+    if not len(trajectory.checkpoints) or len(train) == 0:
         raise ValueError("Scoring takes at least one checkpoint and one sample")
-    method, given = METHODS[method_name], dict(options or {})
-    if chunk is None:
-        [(inputs, targets)] = train.chunks(1, range(1))
-        chunk = chunk_size(task, checkpoints[-1], inputs, targets, budget_bytes=CHUNK_BYTES)
+    if asked is not None:
+        return asked
+    [(inputs, targets)] = train.chunks(1, range(1))
+    return chunk_size(task, trajectory.checkpoints[-1], inputs, targets, budget_bytes=CHUNK_BYTES)
+
+
+def _score(
+    method: Method,
+    task: Task,
+    trajectory: Trajectory,
+    train: Data,
+    query: Data | None,
+    *,
+    seed: int,
+    chunk: int,
+    options: Mapping[str, Any],
+) -> Result:
+    """One pass over the checkpoints; for a method of K single queries, contributions are [m, N, K]."""
     carry: dict[str, Tensors] | None = None
     by_checkpoint: list[Chunk] = []
     notes: list[dict[str, float]] = []
-    for k in reversed(range(len(checkpoints))):  # the order of a chained method; to others it does not matter
+    for k in reversed(range(len(trajectory.checkpoints))):  # the order of a chained method
         vectors: dict[str, Tensors] = {}
         if method.sweep is not None:
             swept = method.sweep(
-                task, trajectory, k, train, query, carry, seed=seed, chunk=chunk, options=given
+                task, trajectory, k, train, query, carry, seed=seed, chunk=chunk, options=options
             )
             vectors, carry = swept.vectors, swept.carry
             notes.insert(0, swept.notes)
-        scored = score_rows(
-            method, task, trajectory, k, vectors, train, range(len(train)), chunk=chunk, options=given
-        )
+        rows = range(len(train))
+        scored = score_rows(method, task, trajectory, k, vectors, train, rows, chunk=chunk, options=options)
         by_checkpoint.insert(0, scored)
     contributions = torch.stack([scored.contribution for scored in by_checkpoint])
     own = [scored.self_influence for scored in by_checkpoint if scored.self_influence is not None]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import torch
-from torch.func import grad, vmap
 from torch.nn import functional as nnf
 
+from worker.influence.gradients import sample_gradients
 from worker.influence.pieces import Chunk, Options, plain_losses, read
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Checkpoint, Trajectory
-
-GRADIENT_BYTES = 1 << 28  # of single samples' gradients at a time
 
 
 @dataclass(frozen=True)
@@ -90,17 +87,12 @@ def el2n_chunk(
 def squared_gradient_norms(
     task: Task, checkpoint: Checkpoint, inputs: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """‖G_z(θ_k)‖² of each sample of a chunk, float64 [B]; a few gradients at a time."""
-    each = sum(t.nbytes for t in checkpoint.params.values())
-    parts = ceil(len(inputs) * each / GRADIENT_BYTES)
+    """‖G_z(θ_k)‖² of each sample of a chunk, float64 [B]."""
 
-    def own(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        function = grad(lambda params: task.losses(params, checkpoint.buffers, x[None], y[None])[0])
-        found: Tensors = function(checkpoint.params)
-        return torch.stack([part.double().square().sum() for part in found.values()]).sum()
+    def squares(gradients: Tensors) -> torch.Tensor:
+        return torch.stack([part.double().square().flatten(1).sum(1) for part in gradients.values()]).sum(0)
 
-    split = (torch.tensor_split(t, min(len(t), max(1, parts))) for t in (inputs, targets))
-    return torch.cat([vmap(own)(x, y) for x, y in zip(*split, strict=True)])
+    return sample_gradients(task, checkpoint, inputs, targets, squares)
 
 
 def _errors(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

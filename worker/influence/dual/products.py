@@ -1,0 +1,85 @@
+"""Sums, and what is linear in each of two factors: (x + εẋ)(w + εẇ) = xw + ε(ẋw + xẇ)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from worker.influence.dual.numbers import (
+    Dual,
+    NoRuleError,
+    Rule,
+    Tensor,
+    is_dual,
+    level_of,
+    parts,
+    rule,
+    total,
+)
+
+
+@rule("add", "sub")
+def _sum(func: Rule, a: Any, b: Any) -> Dual:
+    level = level_of(a, b)
+    (a0, a1), (b0, b1) = parts(a, level), parts(b, level)
+    value = func(a0, b0)
+    if a1 is not None and b1 is not None:
+        return Dual(value, func(a1, b1), level)
+    tangent = a1 if b1 is None else b1 if func.__name__ == "add" else -b1
+    return Dual(value, tangent.expand(value.shape), level)
+
+
+@rule("__rsub__")
+def _subtracted(func: Rule, a: Dual, b: Any) -> Dual:
+    return Dual(b - a.value, -a.tangent, a.level)
+
+
+@rule("mul", "matmul")
+def _product(func: Rule, a: Any, b: Any) -> Dual:
+    level = level_of(a, b)
+    (a0, a1), (b0, b1) = parts(a, level), parts(b, level)
+    first = None if a1 is None else func(a1, b0)
+    second = None if b1 is None else func(a0, b1)
+    return Dual(func(a0, b0), total(first, second), level)
+
+
+@rule("div")
+def _quotient(func: Rule, a: Any, b: Any) -> Dual:
+    if is_dual(b):
+        raise NoRuleError("a dual divisor")
+    return Dual(func(a.value, b), func(a.tangent, b), a.level)
+
+
+@rule("linear", "conv2d")
+def _affine(func: Rule, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Dual:
+    """A product with the weight, and the bias added."""
+    level = level_of(x, weight, bias)
+    (x0, x1), (w0, w1), (b0, b1) = parts(x, level), parts(weight, level), parts(bias, level)
+    value = func(x0, w0, b0, *args, **kwargs)
+    first = None if x1 is None else func(x1, w0, b1, *args, **kwargs)
+    second = None if w1 is None else func(x0, w1, b1 if x1 is None else None, *args, **kwargs)
+    if first is None and second is None:
+        raise NoRuleError("nothing but a bias moves")
+    return Dual(value, total(first, second), level)
+
+
+@rule("addcmul")
+def _add_product(func: Rule, c: Any, a: Any, b: Any) -> Dual:
+    """c + a·b, elementwise."""
+    level = level_of(c, a, b)
+    (c0, tangent), (a0, a1), (b0, b1) = (parts(x, level) for x in (c, a, b))
+    value = torch.addcmul(c0, a0, b0)
+    for left, right in ((a0, b1), (a1, b0)):
+        if left is not None and right is not None:
+            tangent = left * right if tangent is None else torch.addcmul(tangent, left, right)
+    return Dual(value, tangent.expand(value.shape), level)
+
+
+@rule("embedding")
+def _embedding(
+    func: Rule, tokens: Tensor, weight: Dual, padding_idx: Any = None, max_norm: Any = None, **rest: Any
+) -> Dual:
+    if max_norm is not None:
+        raise NoRuleError("max_norm")
+    return Dual(func(tokens, weight.value), func(tokens, weight.tangent), weight.level)
