@@ -65,6 +65,7 @@ def score(
         SampleTooLargeError: one sample at a time does not fit into memory.
     """
     method = _method(METHODS, method_name)
+    chunk = _chunk(task, trajectory, train, chunk)
     return _score(method, task, trajectory, train, query, seed=seed, chunk=chunk, options=options or {})
 
 
