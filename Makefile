@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 # another index to take torch from: the default one's build brings CUDA, and gigabytes, with it
@@ -28,7 +29,7 @@ test: install servers ## the tests but for the slow ones (ARGS="-k name" picks s
 test-slow: install servers ## the slow tests (a GPU's among them where there is one)
 	@$(BIN)/pytest -m "slow or gpu" $(ARGS)
 
-bench: install ## every benchmark, each closing with its bar lines (QUICK=1: on less)
+bench: install peers ## every benchmark, each closing with its bar lines (QUICK=1: on less)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(if $(QUICK),--quick); done
 
 lint: install compose ## style, types, layers, migrations, Dockerfile and docker-compose.yml
@@ -50,15 +51,18 @@ lock: install ## pin anew what pyproject.toml asks for (UPGRADE=1: to the newest
 		--group dev --output-file requirements/lock.txt
 	@$(COMPILE) --constraint requirements/lock.txt --extra server --group torch-needs --group build \
 		--output-file requirements/server.txt
+	@$(BIN)/uv pip compile benchmarks/rivals/requirements.in --override benchmarks/rivals/overrides.txt --quiet \
+		--universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(if $(UPGRADE),--upgrade) \
+		--output-file benchmarks/rivals/lock.txt
 
 clean: ## remove what these targets made, but not a service's data (.diffin)
-	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: install demo serve test test-slow bench lint format lock clean help python servers compose
+.PHONY: install demo serve test test-slow bench lint format lock clean help python peers servers compose
 
 # ---------------------------------------------------------------- what the targets stand on
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
@@ -73,6 +77,20 @@ $(VENV)/.installed: requirements/lock.txt requirements/torch.txt pyproject.toml
 	@$(PIP) install --require-hashes --requirement requirements/lock.txt
 	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements/torch.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The tools that benchmarks compare with, apart from everything of the product's. Their lock is whole but for
+# torch and torchvision, which one of them asks for and none of what is run here needs: hence --no-deps.
+peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: benchmarks/rivals/lock.txt requirements/torch.txt
+	@$(MAKE) python
+	@echo "installing into $(PEERS)"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --quiet --quiet --disable-pip-version-check install \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements/torch.txt
+	@$(PEERS)/bin/python -m pip --quiet --quiet --disable-pip-version-check install --no-deps --require-hashes \
+		--requirement benchmarks/rivals/lock.txt
 	@touch $@
 
 python:

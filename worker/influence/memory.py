@@ -14,7 +14,7 @@ from worker.influence.trajectory import Checkpoint, Data
 
 T = TypeVar("T")
 
-CACHED_BYTES = 64 << 20  # of what a chunk's passes make, beyond which it falls out of a CPU's caches
+CACHED_BYTES = 40 << 20  # of what a chunk's passes make, beyond which it falls out of a CPU's caches
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 

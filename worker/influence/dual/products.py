@@ -56,8 +56,14 @@ def _affine(func: Rule, x: Any, weight: Any, bias: Any = None, *args: Any, **kwa
     """A product with the weight, and the bias added."""
     level = level_of(x, weight, bias)
     (x0, x1), (w0, w1), (b0, b1) = parts(x, level), parts(weight, level), parts(bias, level)
-    value = func(x0, w0, b0, *args, **kwargs)
-    first = None if x1 is None else func(x1, w0, b1, *args, **kwargs)
+    if x1 is None or level_of(x0, x1, w0):
+        value = func(x0, w0, b0, *args, **kwargs)
+        first = None if x1 is None else func(x1, w0, b1, *args, **kwargs)
+    else:  # one call for both: a weight is put into the order of its kernel each time
+        value, first = func(torch.cat([x0, x1]), w0, None, *args, **kwargs).chunk(2)
+        channels = (-1,) + (1,) * (value.dim() - 2) if func.__name__ == "conv2d" else (-1,)
+        value = value if b0 is None else value + b0.reshape(channels)
+        first = first if b1 is None else first + b1.reshape(channels)
     second = None if w1 is None else func(x0, w1, b1 if x1 is None else None, *args, **kwargs)
     if first is None and second is None:
         raise NoRuleError("nothing but a bias moves")
