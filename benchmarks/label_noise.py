@@ -13,7 +13,6 @@ out. Curvature is averaged over 256 samples, and what costs by far the most (COS
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.lab.bars import bar, bootstrap, parser, table
 from benchmarks.lab.data import MissingData, Noise, Problem, load, skip
 from benchmarks.lab.training import Recipe, Run, evenly, initial, train
+from benchmarks.rivals.environment import interpreter
 from worker.influence.evaluate import roc_auc
 from worker.influence.networks import build
 from worker.influence.score import Result, score
@@ -262,8 +262,7 @@ def conclude(cases: list[Case]) -> None:
 def main() -> None:
     quick = parser(__doc__).parse_args().quick
     torch.set_num_threads(1)
-    folder = os.environ.get("DIFFIN_PEERS_VENV") or Path(__file__).parents[1] / ".venv-peers"
-    python = Path(folder, "bin", "python")
+    python = interpreter()
     peers = python.exists()
     if not peers:
         print(f"without cleanlab: there is no {python}; DIFFIN_PEERS_VENV names its virtual environment")

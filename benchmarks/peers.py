@@ -17,7 +17,6 @@ variants that are run.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from benchmarks.lab.bars import bar, bootstrap, parser, table
 from benchmarks.lab.data import MissingData
 from benchmarks.lab.training import Run, evenly, initial, train
 from benchmarks.rivals import job, truth
+from benchmarks.rivals.environment import interpreter
 from benchmarks.rivals.sets import SETS, Setting
 from worker.influence.evaluate import roc_auc
 from worker.influence.score import score_queries
@@ -66,8 +66,7 @@ class Found(NamedTuple):
 def main() -> None:
     quick = parser(__doc__).parse_args().quick
     torch.set_num_threads(1)
-    folder = os.environ.get("DIFFIN_PEERS_VENV") or Path(__file__).parents[1] / ".venv-peers"
-    python = Path(folder, "bin", "python")
+    python = interpreter()
     if not python.exists():
         print(f"skipped: there is no {python}; `make peers` installs the other tools")
         return

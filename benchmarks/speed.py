@@ -24,6 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.lab.bars import bar, parser, table
+from benchmarks.rivals.environment import interpreter
 from benchmarks.timing import device, growth, peer
 from benchmarks.timing.cases import CASES, Case, Made, make
 from benchmarks.timing.clock import cpu_seconds, in_turns
@@ -142,8 +143,8 @@ def shared(made: Made) -> tuple[float, float]:
 # ---------------------------------------------------------------- captum
 def against_captum(cases: dict[str, Case], rounds: int, threads: Sequence[int]) -> None:
     """The same scores from both, in turns; the bar takes captum's fastest way on one thread and on all."""
-    python = peer.interpreter()
-    if python is None:
+    python = interpreter()
+    if not python.exists():
         print("skipped: captum's environment is not there (DIFFIN_PEERS_VENV, or .venv-peers)\n")
         return
     rows: list[list[object]] = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import torch
 
 from benchmarks.timing.cases import Case, Made
 
-ROOT = Path(__file__).parents[2]
 BATCHES = (16, 64, 256)
 
 
@@ -66,12 +64,6 @@ class Captum:
             if seconds:
                 best.append(min(seconds, key=lambda way: seconds[way]))
         return best
-
-
-def interpreter() -> Path | None:
-    """Of the peers' environment: DIFFIN_PEERS_VENV, or .venv-peers beside the repository's files."""
-    found = Path(os.environ.get("DIFFIN_PEERS_VENV", ROOT / ".venv-peers")) / "bin" / "python"
-    return found if found.exists() else None
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def _segment(
     rates = schedule.rates(k, o.checkpoint_position, until)
     decays = schedule.decays(k, o.checkpoint_position, until)
     ridge = 0.0 if schedule.decoupled else schedule.weight_decay
-    root = _root_of_preconditioner(trajectory, k, w)
+    root = root_of_preconditioner(trajectory, k, w)
     multiply = partial(
         ggn_vp if o.curvature == "ggn" else hvp,
         task,
@@ -150,7 +150,7 @@ def _segment(
     return unflatten(root * krylov.apply(phi), w), unflatten(krylov.apply(psi) / root, w), notes
 
 
-def _root_of_preconditioner(trajectory: Trajectory, k: int, w: Tensors) -> torch.Tensor:
+def root_of_preconditioner(trajectory: Trajectory, k: int, w: Tensors) -> torch.Tensor:
     """P^½ [P], P = 1/(√v̂ + ε), v̂ of checkpoint k or, where it has none, of the next; else 1.
 
     Frozen at the segment: what a sample does to v̂ itself is left out.

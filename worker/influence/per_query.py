@@ -106,7 +106,7 @@ def diff_in_sweep(
     ensure_finite_vector("The gradient of a query's loss", checkpoint.step, adjoint["w"])
     start = diff_in.exact_from(trajectory, o)
     single_steps = start is not None and k > 0 and start < checkpoint.step
-    root = diff_in._root_of_preconditioner(trajectory, k, checkpoint.params)
+    root = diff_in.root_of_preconditioner(trajectory, k, checkpoint.params)
     ridge = 0.0 if schedule.decoupled else schedule.weight_decay
     commute = root.dim() == 0 or ridge == 0  # the ridge is one of P^½ (C + ridge) P^½
     if o.curvature == "hessian" or single_steps or not commute or not _has_factor(checkpoint):
