@@ -47,9 +47,9 @@ format: install ## put the code into the form that lint asks for
 
 lock: install ## pin anew what pyproject.toml asks for (UPGRADE=1: to the newest versions)
 	@$(PIP) install uv
-	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra server --group demo --group torch-needs --group build \
-		--group dev --output-file requirements/lock.txt
-	@$(COMPILE) --constraint requirements/lock.txt --extra server --group torch-needs --group build \
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra worker --extra recorder --group demo --group torch-needs \
+		--group build --group dev --output-file requirements/lock.txt
+	@$(COMPILE) --constraint requirements/lock.txt --extra worker --group torch-needs --group build \
 		--output-file requirements/server.txt
 	@$(BIN)/uv pip compile benchmarks/rivals/requirements.in --override benchmarks/rivals/overrides.txt --quiet \
 		--universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(if $(UPGRADE),--upgrade) \
@@ -66,7 +66,7 @@ help: ## this list
 
 # ---------------------------------------------------------------- what the targets stand on
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --no-header
+	--no-annotate --no-header --override requirements/overrides.txt --no-emit-package torch
 
 # torch stays out of the hashed lock: its builds for CPU and CUDA share a version, not a hash. What it
 # needs is in the lock, so its own index is asked for nothing but torch.
