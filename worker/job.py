@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
-from app.catalog import ARCHITECTURES, Extent, Options, Parameters
 from app.catalog import METHODS as CATALOG
+from app.catalog import Extent, Options, Parameters
 from app.catalog.options import BATCH
 from app.store import jobs, tables, trajectories, work
 from app.store.datasets import Arrays
 from worker.data import StoredData, selected
 from worker.influence.methods import METHODS, Method
-from worker.influence.networks import build
 from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Task
 from worker.influence.trajectory import Trajectory
+from worker.networks import inputs_of, network_of
 from worker.problems import UserError
 from worker.process import Process
 from worker.runs import DTYPE, Names, read_run
@@ -168,11 +168,10 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
         if job.query_dataset_id
         else None
     )
-    architecture, device = stored[0].architecture, pick_device(mine.settings.device)
-    network = build(architecture["name"], architecture["config"]).to(device)
+    device = pick_device(mine.settings.device)
+    network = network_of(session, mine.blobs, stored[0], device)
     asked = CATALOG[job.method["name"]].options.model_validate(job.method)
     names = _names([name for name, _ in network.named_parameters()], getattr(asked, "parameters", None))
-    inputs = ARCHITECTURES[architecture["name"]].config.inputs
     rows = [[row for row in checkpoints if row.trajectory_id == one.id] for one in stored]
     return InfluenceJob(
         id=job.id,
@@ -194,7 +193,7 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
         train=train,
         query=query,
         query_selection=job.query,
-        preprocessing=Preprocessing(inputs=inputs, **stored[0].preprocessing),
+        preprocessing=Preprocessing(inputs=inputs_of(stored[0]), **stored[0].preprocessing),
         device=device,
         classification=stored[0].task["type"] == "classification",
     )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.store import jobs, sweeper, work
+from app.store import jobs, sweeper, trajectories, work
 from app.store.tables import Work
 from app.store.work import Lease, LeaseLostError
 from worker.lease import CancelledError, Renewal
@@ -87,6 +87,7 @@ def _give_up_cancelled(mine: Process, row: Work) -> None:
 def _end(mine: Process, row: Work, error: dict[str, Any]) -> None:
     with mine.database.transaction() as session:
         jobs.locked(session, row.subject)
+        trajectories.lock_owner(session, row.subject)
         if work.locked(session, row) is not None:
             sweeper.give_up(session, mine.blobs, row.subject, error)
 

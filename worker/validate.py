@@ -7,11 +7,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import torch
-
 from app.store import datasets, trajectories, work
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, Work
-from worker.influence.networks import build, expected_tensors
 from worker.lease import Renewal
 from worker.loading import (
     LoadError,
@@ -20,6 +17,7 @@ from worker.loading import (
     load_dataset,
     load_optimizer_state,
 )
+from worker.networks import tensors_of
 from worker.problems import UserError
 from worker.process import Process
 
@@ -67,9 +65,8 @@ def _checkpoint(mine: Process, row: Work, renewal: Renewal) -> None:
         assert checkpoint.blob  # noqa: S101  (kept until the validation ends)
         path = mine.blobs.path(session, checkpoint.blob)
         state = mine.blobs.path(session, checkpoint.optimizer_blob) if checkpoint.optimizer_blob else None
-        architecture = session.get_one(Trajectory, checkpoint.trajectory_id).architecture
-    with torch.device("meta"):
-        expected = expected_tensors(build(architecture["name"], architecture["config"]))
+        trajectory = session.get_one(Trajectory, checkpoint.trajectory_id)
+        expected = tensors_of(session, mine.blobs, trajectory)
     with mine.blobs.stage() as staged, mine.blobs.stage() as staged_state:
         info = load_checkpoint(path, expected, staged)
         renewal.tick()

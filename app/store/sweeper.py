@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.store import datasets, idempotency, jobs, trajectories, work
 from app.store.blobs import BlobStore
 from app.store.db import Database
-from app.store.tables import BatchOrder, Checkpoint, Dataset, Work
+from app.store.tables import BatchOrder, Checkpoint, Dataset, TrajectoryFile, Work
 
 WORKER_LOST = {
     "type": "https://diffin.dev/problems/worker_lost",
@@ -75,6 +75,7 @@ def put_back(
     job = jobs.locked(session, row.subject, patient=not overdue)
     if job is None and row.kind != "validate":
         return  # gone, or its owner is in the middle of writing
+    trajectories.lock_owner(session, row.subject)
     unit = work.locked(session, row, overdue=overdue)
     if unit is None:
         return
@@ -85,7 +86,10 @@ def put_back(
 
 
 def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, Any]) -> None:
-    """Ends a job with `error`, or the validation of a data set, a checkpoint or an order of batches."""
+    """Ends a job with `error`, or the validation of a data set or of a trajectory's file.
+
+    The caller holds the lock of the job, or of the trajectory that the file belongs to.
+    """
     if (job := jobs.locked(session, subject)) is not None:
         jobs.fail(session, blobs, job, error)
     elif (dataset := session.get(Dataset, subject)) is not None:
@@ -94,6 +98,8 @@ def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, A
         trajectories.invalid(session, blobs, checkpoint, error)
     elif (order := session.get(BatchOrder, subject)) is not None:
         trajectories.invalid(session, blobs, order, error)
+    elif (file := session.get(TrajectoryFile, subject)) is not None:
+        trajectories.invalid(session, blobs, file, error)
 
 
 def _lost(row: Work) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Trajectory(Resource, Base):
         order_by="Checkpoint.step, Checkpoint.id", viewonly=True
     )
     batch_order: Mapped[BatchOrder | None] = relationship(viewonly=True)
+    files: Mapped[list[TrajectoryFile]] = relationship(order_by="TrajectoryFile.role", viewonly=True)
 
 
 class Uploaded:
@@ -158,6 +159,16 @@ class BatchOrder(Uploaded, Base):
     __tablename__ = "batch_orders"
 
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), unique=True)
+
+
+class TrajectoryFile(Uploaded, Base):
+    """What the network is, in a file (its graph, say), by `role`. Checkpoints wait for all of them."""
+
+    __tablename__ = "trajectory_files"
+    __table_args__ = (Index(None, "trajectory_id", "role", unique=True),)
+
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"))
+    role: Mapped[str]
 
 
 class Job(Resource, Base):
@@ -207,7 +218,8 @@ class JobTrajectory(Base):
 
 
 class Work(Base):
-    """A leased unit of work. `waits_for` names the group of the same subject that must be done first."""
+    """A leased unit of work. `waits_for` names the stage of the same subject that must be done first, or the
+    trajectory whose files must be."""
 
     __tablename__ = "work"
     __table_args__ = (

@@ -1,4 +1,9 @@
-"""Trajectories and their checkpoints: validating → ready | invalid."""
+"""Trajectories and their files: validating → ready | invalid.
+
+A file with a role tells what the network is (its graph, say). A checkpoint can be held against the network
+only then, so its validation waits for all files of its trajectory, and is refused where one of them is.
+Whoever changes the state of such a file holds the trajectory's row lock, as whoever adds a checkpoint does.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,9 @@ from sqlalchemy.orm import Session
 from app.store import work
 from app.store.blobs import BlobStore
 from app.store.db import new_id
-from app.store.tables import BatchOrder, Checkpoint, Trajectory
+from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
 
-File = TypeVar("File", Checkpoint, BatchOrder)
+File = TypeVar("File", Checkpoint, BatchOrder, TrajectoryFile)
 
 
 def create(session: Session, **values: Any) -> Trajectory:
@@ -51,6 +56,8 @@ def delete(session: Session, blobs: BlobStore, trajectory: Trajectory) -> None:
         delete_checkpoint(session, blobs, checkpoint)
     if trajectory.batch_order is not None:
         delete_order(session, blobs, trajectory.batch_order)
+    for one in list(trajectory.files):
+        _delete(session, blobs, one)
     session.flush()
     session.delete(trajectory)
 
@@ -65,11 +72,50 @@ def checkpoint_at(session: Session, trajectory_id: str, step: int) -> Checkpoint
 
 
 def add_checkpoint(session: Session, trajectory: Trajectory, blob: str, **values: Any) -> Checkpoint:
-    """A checkpoint to be validated by a worker."""
+    """A checkpoint to be validated by a worker, once the trajectory's files are ready.
+
+    The caller holds the trajectory's lock and has checked that none of its files was refused.
+    """
     checkpoint = Checkpoint(
         id=new_id("ck"), trajectory_id=trajectory.id, status="validating", blob=blob, sha256=blob, **values
     )
-    return _validated(session, checkpoint)
+    waits = any(file.status == "validating" for file in files(session, trajectory.id))
+    return _validated(session, checkpoint, waits_for=trajectory.id if waits else None)
+
+
+def add_file(session: Session, trajectory: Trajectory, role: str, blob: str, **values: Any) -> TrajectoryFile:
+    """A file of a new trajectory, to be validated by a worker."""
+    file = TrajectoryFile(
+        id=new_id("tf"),
+        trajectory_id=trajectory.id,
+        role=role,
+        status="validating",
+        blob=blob,
+        sha256=blob,
+        **values,
+    )
+    return _validated(session, file)
+
+
+def files(session: Session, trajectory_id: str) -> Sequence[TrajectoryFile]:
+    """The files of a trajectory as they are now, by role."""
+    query = select(TrajectoryFile).where(TrajectoryFile.trajectory_id == trajectory_id)
+    query = query.order_by(TrajectoryFile.role).execution_options(populate_existing=True)
+    return session.scalars(query).all()
+
+
+def file(session: Session, trajectory_id: str, role: str) -> TrajectoryFile | None:
+    """The file of a trajectory in this role."""
+    return next((one for one in files(session, trajectory_id) if one.role == role), None)
+
+
+def lock_owner(session: Session, subject: str) -> None:
+    """Locks the trajectory that the file `subject` belongs to, if it is the id of one.
+
+    To be done before the file's unit of work is touched: who deletes the trajectory locks in that order.
+    """
+    owner = select(TrajectoryFile.trajectory_id).where(TrajectoryFile.id == subject)
+    session.execute(select(Trajectory.id).where(Trajectory.id.in_(owner)).with_for_update())
 
 
 def set_order(
@@ -87,20 +133,27 @@ def set_order(
     return _validated(session, order)
 
 
-def _validated(session: Session, row: File) -> File:
+def _validated(session: Session, row: File, *, waits_for: str | None = None) -> File:
     session.add(row)
     session.flush()
-    work.add(session, "validate", row.id)
+    work.add(session, "validate", row.id, waits_for=waits_for)
     return row
 
 
 def ready(session: Session, blobs: BlobStore, row: File, info: dict[str, Any], staged: Path) -> None:
-    """The worker accepted the file: keep its canonical form only."""
+    """The worker accepted the file: keep its canonical form only.
+
+    Once it was the last file that tells of the network, the checkpoints that waited for it are queued.
+    """
     source, row.blob = row.blob, blobs.keep(session, staged)
     row.status, row.info = "ready", info
     if source != row.blob:
         blobs.forget(session, source)
     work.drop(session, row.id)
+    if isinstance(row, TrajectoryFile):
+        session.flush()
+        if all(one.status == "ready" for one in files(session, row.trajectory_id)):
+            work.release_from(session, row.trajectory_id)
 
 
 def keep_state(
@@ -114,7 +167,7 @@ def keep_state(
 
 
 def invalid(session: Session, blobs: BlobStore, row: File, error: dict[str, Any]) -> None:
-    """The worker refused the file: keep the reason, not the bytes."""
+    """The worker refused the file: keep the reason, not the bytes. What waited for it is refused as well."""
     sources, row.blob = [row.blob], None
     if isinstance(row, Checkpoint):
         sources.append(row.optimizer_blob)
@@ -122,6 +175,26 @@ def invalid(session: Session, blobs: BlobStore, row: File, error: dict[str, Any]
     row.status, row.error = "invalid", error
     blobs.forget(session, *sources)
     work.drop(session, row.id)
+    if isinstance(row, TrajectoryFile):
+        for checkpoint_id in work.waiting_for(session, row.trajectory_id):
+            waiting = session.get_one(Checkpoint, checkpoint_id)
+            invalid(session, blobs, waiting, refused_with(row))
+
+
+def refused_with(file: TrajectoryFile) -> dict[str, Any]:
+    """Why nothing can be held against the network that a refused file should have told of."""
+    error = file.error or {}
+    detail = (
+        f"The trajectory's {file.role} file was refused, so that its checkpoints cannot be checked: "
+        f"{error.get('detail', '')} Describe the run as another trajectory, with a sound file."
+    )
+    return error | {
+        "type": f"https://diffin.dev/problems/invalid_{file.role}",
+        "title": f"The trajectory's {file.role} file was refused",
+        "code": f"invalid_{file.role}",
+        "detail": detail,
+        "errors": [],
+    }
 
 
 def delete_checkpoint(session: Session, blobs: BlobStore, checkpoint: Checkpoint) -> None:
@@ -145,10 +218,14 @@ def order_source(trajectory: Trajectory, num_train: int) -> Literal["file", "see
 
 
 def delete_order(session: Session, blobs: BlobStore, order: BatchOrder) -> None:
-    work.drop(session, order.id)
-    session.refresh(order, with_for_update=True)
-    session.delete(order)
-    blobs.forget(session, order.blob)
+    _delete(session, blobs, order)
+
+
+def _delete(session: Session, blobs: BlobStore, row: BatchOrder | TrajectoryFile) -> None:
+    work.drop(session, row.id)
+    session.refresh(row, with_for_update=True)
+    session.delete(row)
+    blobs.forget(session, row.blob)
 
 
 def in_order(session: Session, checkpoint_ids: Sequence[str]) -> list[Checkpoint]:

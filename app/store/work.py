@@ -54,7 +54,10 @@ def add(
     payload: dict[str, Any] | None = None,
     total: int = 0,
 ) -> Work:
-    """Queues a unit, or keeps it waiting until every unit of the stage `waits_for` of its subject is done."""
+    """Queues a unit, or keeps it waiting until every unit of the stage `waits_for` of its subject is done.
+
+    Where `waits_for` names another subject, it waits until that is let go by `release_from`.
+    """
     row = Work(
         id=str(uuid_utils.uuid7()),
         kind=kind,
@@ -134,6 +137,21 @@ def release(session: Session, subject: str, stage: str) -> None:
     rows = session.scalars(select(Work).where(*waiting).order_by(Work.id).limit(wake)).all()
     session.execute(update(Work).where(*waiting).values(status="queued", rung_at=epoch()))
     _ring(session, rows)
+
+
+def release_from(session: Session, other: str) -> None:
+    """Queues what waited for this other subject, and rings for each. The caller holds the other's lock."""
+    session.flush()
+    waiting = [Work.waits_for == other, Work.status == "waiting"]
+    rows = session.scalars(select(Work).where(*waiting).order_by(Work.id)).all()
+    session.execute(update(Work).where(*waiting).values(status="queued"))
+    _ring(session, rows)
+
+
+def waiting_for(session: Session, other: str) -> Sequence[str]:
+    """The subjects of the units that wait for this other subject."""
+    query = select(Work.subject).where(Work.waits_for == other, Work.status == "waiting")
+    return session.scalars(query.order_by(Work.id)).all()
 
 
 def overdue(session: Session, limit: int = 100) -> Sequence[Work]:
