@@ -37,6 +37,7 @@ from benchmarks.rivals import job, truth
 from benchmarks.rivals.environment import interpreter
 from benchmarks.rivals.sets import SETS, Setting
 from worker.influence.evaluate import roc_auc
+from worker.influence.retraining import halves
 from worker.influence.score import score_queries
 from worker.influence.task import Task
 
@@ -81,7 +82,7 @@ def compare(name: str, setting: Setting, python: Path, quick: bool) -> None:
     """The table of one set, and its bar: the low end of the lead over the best of the others."""
     run = trained(setting)
     found = ours(setting, run) | others(setting, run, python)
-    masks = truth.halves(len(setting.problem.inputs), SUBSETS, SEED)
+    masks = halves(len(setting.problem.inputs), SUBSETS, SEED)
     losses = truth.query_losses(setting, masks, 1 if quick else REPEATS)
     lds = {which: truth.lds(each.scores, masks, losses) for which, each in found.items()}
     rows: list[list[object]] = [["scores", "LDS", "95% interval", "AUC of wrong labels", "CPU s", "peak MiB"]]

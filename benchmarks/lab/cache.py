@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from worker.influence import evaluate
+from worker.influence import retraining
 
 
 def cached(compute: Callable[[], torch.Tensor], *depends_on: object) -> torch.Tensor:
@@ -41,7 +41,7 @@ def _folder() -> Path:
 
 def _code() -> str:
     """The retraining's code but for its form and comments."""
-    return ast.dump(ast.parse(Path(evaluate.__file__).read_text()))
+    return ast.dump(ast.parse(Path(retraining.__file__).read_text()))
 
 
 def _digest(*parts: object) -> str:

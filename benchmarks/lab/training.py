@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.lab.cache import cached
 from benchmarks.lab.data import Problem
-from worker.influence import evaluate
+from worker.influence import retraining
 from worker.influence.order import UNUSED, loader_order
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Checkpoint, Schedule, Trajectory
@@ -159,10 +159,9 @@ def leave_one_out(run: Run, removed: Sequence[int], at_once: int = 64) -> torch.
     problem, start = run.problem, Start(run.task.network, run.start, run.buffers)
 
     def compute() -> torch.Tensor:
-        return evaluate.leave_one_out(
-            run.task, run.start, run.buffers, problem.inputs, problem.targets, order=run.order,
-            rates=run.rates, removed=removed, query_inputs=problem.query_inputs,
-            query_targets=problem.query_targets, optimizer=run.recipe.make_optimizer, at_once=at_once,
+        return retraining.leave_one_out(
+            run.task, run.start, run.buffers, problem.train, problem.query, order=run.order,
+            rates=run.rates, removed=removed, optimizer=run.recipe.make_optimizer, at_once=at_once,
         )  # fmt: skip
 
     return cached(
@@ -194,10 +193,9 @@ def retrain(
     )
 
     def compute() -> torch.Tensor:
-        return evaluate.retrain(
-            task, starts, begun[0].buffers, problem.inputs, problem.targets, order=order,
-            rates=recipe.rates(int(masks[0].sum())), query_inputs=problem.query_inputs,
-            query_targets=problem.query_targets, optimizer=recipe.make_optimizer, at_once=at_once,
+        return retraining.retrain(
+            task, starts, begun[0].buffers, problem.train, problem.query, order=order,
+            rates=recipe.rates(int(masks[0].sum())), optimizer=recipe.make_optimizer, at_once=at_once,
         )  # fmt: skip
 
     return cached(compute, "retrain", starts, order, *_known(task, begun[0], problem, recipe))

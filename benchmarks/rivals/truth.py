@@ -14,13 +14,6 @@ AT_ONCE = 16  # more runs side by side only fall out of the caches
 FIRST_SEED = 1000  # of retraining; trajectories that are scored have seeds below
 
 
-def halves(n: int, subsets: int, seed: int) -> torch.Tensor:
-    """Random halves of n samples: bool [S, N]."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.stack([torch.randperm(n, generator=generator)[: n // 2] for _ in range(subsets)])
-    return torch.zeros(subsets, n, dtype=torch.bool).scatter_(1, chosen, True)
-
-
 def query_losses(setting: Setting, masks: torch.Tensor, repeats: int) -> torch.Tensor:
     """Each query's loss after training on each half, the mean over `repeats` runs: float64 [S, Q].
 

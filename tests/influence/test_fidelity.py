@@ -11,7 +11,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from worker.influence.evaluate import leave_one_out, precision_at_k, spearman
+from worker.influence.evaluate import precision_at_k, spearman
+from worker.influence.retraining import leave_one_out
 from worker.influence.score import score
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint, Schedule, Trajectory
@@ -80,9 +81,8 @@ class Run:
         checkpoints = train(network, data, order)
         removed = np.random.default_rng(seed).choice(N, REMOVED, replace=False).tolist()
         harm = leave_one_out(
-            task, start, {}, data.inputs, data.targets, order=order, rates=[RATE] * STEPS[-1],
-            removed=removed, query_inputs=query.inputs, query_targets=query.targets,
-        )  # fmt: skip
+            task, start, {}, data, query, order=order, rates=[RATE] * STEPS[-1], removed=removed
+        )
         schedule = Schedule(STEPS, ((RATE,) * 32,) * 5, total_steps=STEPS[-1], train_size=N)
         single = [Arrays(part.inputs.float(), part.targets) for part in (data, query)]
         return cls(task, checkpoints, schedule, single[0], flipped, single[1], removed, harm)
