@@ -17,8 +17,10 @@ def figures(spearman: float, low: float, high: float, n: int = 60, **others: Any
     return Agreement(n=n, spearman=spearman, spearman_interval=(low, high), **known)
 
 
-def judged(name: str, *of: float, this_run: bool = False, **others: Any) -> Judged:
-    return Judged(name, this_run, figures(*of, **others))
+def judged(
+    name: str, spearman: float, low: float, high: float, *, this_run: bool = False, **others: Any
+) -> Judged:
+    return Judged(name, this_run, figures(spearman, low, high, **others))
 
 
 GOOD = judged("diff_in", 0.93, 0.88, 0.96)
@@ -64,7 +66,7 @@ def test_levels(method: Judged, level: str) -> None:
         (
             Evidence([BAD], exact=FAILED, steepest=(2.3, 3)),
             "unreliable",
-            "exact steps reach 0.35 (0.10 to 0.55); learning rate times largest curvature was 2.3 at checkpoint 3",
+            "exact steps reach 0.35 (0.10 to 0.55); learning rate times largest curvature was 2.3 at checkp",
         ),
         (Evidence([BAD], exact=STEPS), "unreliable", 'Ask for diff_in with resolution "steps"'),
         (Evidence([BAD], exact=STEPS, orders=4, reliability=0.9), "unreliable", "use more checkpoints"),

@@ -120,7 +120,7 @@ def verdict(evidence: Evidence) -> Verdict:
     }[level](best, evidence)
     if evidence.reproduces is False:
         words += (
-            " Retraining did not reproduce the recorded run (another machine, augmentation or optimizer): this"
+            " Retraining did not reproduce the recorded run (another machine, augmentation, optimizer): this"
             " is about the recipe, not about that very run."
         )
     return Verdict(level, words, best.name, levels)
@@ -137,7 +137,10 @@ def _ranking_only(best: Judged, evidence: Evidence) -> str:
         return f"{words}; Adam's steps are no gradient steps."
     if alone is None:
         return f"{words}; only leave-one-out would tell of sizes."
-    return f"{words}; true effects are {alone.slope:.2g} times the predicted ones, and half of them are off by {alone.relative_error:.0%} or more."
+    return (
+        f"{words}; true effects are {alone.slope:.2g} times the predicted ones, and half of them are off by "
+        f"{alone.relative_error:.0%} or more."
+    )
 
 
 def _unreliable(best: Judged, evidence: Evidence) -> str:
@@ -150,8 +153,8 @@ def _unreliable(best: Judged, evidence: Evidence) -> str:
     if _chaotic(evidence):
         return (
             f"{words} This run is chaotic: rounding alone changes its query loss by {evidence.floor:.1g}, "
-            f"{_share(evidence):.0%} of what leaving a sample out does{_steep(evidence)}. No score can tell what one sample did "
-            "in it; use a lower learning rate."
+            f"{_share(evidence):.0%} of what leaving a sample out does{_steep(evidence)}. No score can tell "
+            "what one sample did in it; use a lower learning rate."
         )
     if exact is not None and level_of(exact) in ("unreliable", "undecided"):
         return (
@@ -166,15 +169,19 @@ def _unreliable(best: Judged, evidence: Evidence) -> str:
             ' "steps", or hold the average against several batch orders (orders: 4).'
         )
     if exact is not None and exact.name != best.name:
-        return f'{words} Exact steps reach {_figure(exact.main)}{_steep(evidence)}: use more checkpoints, or resolution "steps".'
+        return (
+            f"{words} Exact steps reach {_figure(exact.main)}{_steep(evidence)}: use more checkpoints, or "
+            'resolution "steps".'
+        )
     return f"{words} Use more checkpoints or a lower learning rate{_steep(evidence)}."
 
 
 def _undecided(best: Judged, evidence: Evidence) -> str:
     if _effects_too_small(evidence):
         return (
-            f"Leaving a sample out changes the query loss by no more than rounding does "
-            f"({evidence.floor:.1g}): there is nothing to hold scores against. Ask about samples or queries that matter more."
+            "Leaving a sample out changes the query loss by no more than rounding does "
+            f"({evidence.floor:.1g}): there is nothing to hold scores against. Ask about samples or queries "
+            "that matter more."
         )
     if _truth_is_noisy(evidence):
         return (
@@ -228,8 +235,8 @@ def _steep(evidence: Evidence) -> str:
         return ""
     value, checkpoint = evidence.steepest
     return (
-        f"; learning rate times largest curvature was {value:.2g} at checkpoint {checkpoint} (near 2 training "
-        "is unstable)"
+        f"; learning rate times largest curvature was {value:.2g} at checkpoint {checkpoint} (near 2 "
+        "training is unstable)"
     )
 
 
