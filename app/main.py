@@ -26,6 +26,7 @@ from app.api import (
     samples,
     scores,
     trajectories,
+    trajectory_files,
 )
 from app.api.metrics import Metrics
 from app.api.middleware import BodyLimit, Measured, RequestId
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         capabilities,
         datasets,
         samples,
+        trajectory_files,
         trajectories,
         checkpoints,
         batch_orders,

@@ -33,6 +33,8 @@ def validate(mine: Process, row: Work, renewal: Renewal) -> None:
             _dataset(mine, row, renewal)
         elif row.subject.startswith("bo_"):
             _batch_order(mine, row, renewal)
+        elif row.subject.startswith("tf_"):
+            raise UserError("unsupported", "This version of the workers reads no graphs yet.")
         else:
             _checkpoint(mine, row, renewal)
     except LoadError as refused:

@@ -7,25 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
 from app.api.datasets import found_dataset
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
 from app.api.suitability import check_method, check_order
-from app.api.trajectories import found_trajectory
-from app.catalog import Architecture, Config, Extent, Options, Preprocessing, Task, image_shape
+from app.api.trajectories import found_trajectory, refuse_with_file
+from app.catalog import Extent, Options, Preprocessing, Task, config_of, image_shape
 from app.catalog.options import BATCH
 from app.store.blobs import BlobStore
 from app.store.datasets import Arrays
-from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory
+from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, TrajectoryFile
 from app.store.trajectories import order_source
-
-_ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 
 
 class Run(NamedTuple):
@@ -130,7 +127,9 @@ def _refuse_invalid(dataset: Dataset, pointer: str) -> None:
 
 
 def _sound(trajectory: Trajectory, pointer: str) -> list[Checkpoint]:
-    """The checkpoints by step. One that was refused stops the job, unless another took its step."""
+    """The checkpoints by step. One that was refused stops the job, unless another took its step; so does a
+    file that should have told of the network."""
+    refuse_with_file(trajectory, pointer)
     sound = [one for one in trajectory.checkpoints if one.status != "invalid"]
     steps = {one.step for one in sound}
     for one in trajectory.checkpoints:
@@ -164,7 +163,8 @@ def _check_ready(runs: list[Run], named: dict[str, Dataset], method: Options) ->
     waiting = [(pointer, one.id) for pointer, one in named.items() if one.status == "validating"]
     for run in runs:
         order = run.trajectory.batch_order if method.needs_order else None
-        files: list[Checkpoint | BatchOrder] = [*run.checkpoints, *([order] if order else [])]
+        files: list[Checkpoint | BatchOrder | TrajectoryFile] = [*run.trajectory.files, *run.checkpoints]
+        files += [order] if order else []
         waiting += [(run.pointer, one.id) for one in files if one.status == "validating"]
     if waiting:
         detail = f"Still being validated: {', '.join(one for _, one in waiting[:5])}; ask again in a moment."
@@ -199,7 +199,7 @@ def _check_train_size(run: Run, train: Dataset) -> None:
 
 def _check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
     """Whether the network takes the data set's inputs and has outputs for its targets."""
-    config: Config = _ARCHITECTURE.validate_python(trajectory.architecture).config
+    config = config_of(trajectory.architecture)
     given, target = dataset.info["input"], dataset.info["target"]
     shape, dtype = tuple(given["shape"]), given["dtype"]
     preprocessing = Preprocessing.model_validate(trajectory.preprocessing)
@@ -209,8 +209,8 @@ def _check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
     if wrong:
         raise ApiProblem(422, "shape_mismatch", f"The data set {dataset.id}: {wrong}", pointer=pointer)
     task = Task.model_validate(trajectory.task)
-    wrong = task.check_targets(
-        tuple(target["shape"]), target["dtype"], target.get("min"), target.get("max"), config.num_outputs
+    wrong = config.check_targets(
+        task, tuple(target["shape"]), target["dtype"], target.get("min"), target.get("max")
     )
     if wrong:
         code = "shape_mismatch" if task.type == "regression" else "label_out_of_range"

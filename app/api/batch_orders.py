@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from app.api.checkpoints import refuse_pickle
 from app.api.deps import Blobs, Caller, Config, Db
-from app.api.multipart import form_schema, received
+from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
 from app.api.resources import RETRY_AFTER
-from app.api.trajectories import BatchOrderOut, TrajectoryId, found_trajectory
+from app.api.trajectories import TrajectoryId, found_trajectory
+from app.api.trajectory_models import BatchOrderOut
 from app.store import jobs, trajectories
 from app.store.tables import Trajectory
 

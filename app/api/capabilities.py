@@ -13,7 +13,7 @@ from app.api.deps import Caller, Config, Db
 from app.api.health import alive_seconds
 from app.api.pagination import MOST, Page
 from app.api.problems import PROBLEMS
-from app.catalog import ARCHITECTURES, METHODS, list_architectures, list_methods
+from app.catalog import METHODS, list_architectures, list_methods
 from app.store import workers
 
 router = APIRouter(prefix="/v1", tags=["catalog"], responses=PROBLEMS)
@@ -33,7 +33,7 @@ class MethodOut(BaseModel):
 
 
 class ArchitectureOut(BaseModel):
-    """A registered network: how samples are given to it, its tensors; `schema` describes its config."""
+    """A kind of network: how samples are given to it, its tensors; `schema` describes its config."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -57,7 +57,7 @@ class Capabilities(BaseModel):
 
     version: str = Field(examples=["0.1.0"])
     methods: list[str] = Field(examples=[list(METHODS)])
-    architectures: list[str] = Field(examples=[list(ARCHITECTURES)])
+    architectures: list[str] = Field(examples=[["cnn", "onnx"]])
     formats: list[str] = Field(examples=[list(FORMATS)])
     limits: Limits
     devices: list[str] = Field(examples=[["cpu"]])
@@ -80,7 +80,7 @@ def get_capabilities(caller: Caller, settings: Config, database: Db) -> Capabili
     return Capabilities(
         version=version("diffin"),
         methods=list(METHODS),
-        architectures=list(ARCHITECTURES),
+        architectures=[entry.name for entry in ARCHITECTURES_PAGE.data],
         formats=list(FORMATS),
         limits=limits,
         devices=devices,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import PurePath
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Path, Request, Response
@@ -12,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
-from app.api.multipart import Upload, form_schema, received
+from app.api.multipart import Upload, form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
 from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, refuse_use, tagged
-from app.api.trajectories import CheckpointOut, TrajectoryId, found_trajectory
+from app.api.trajectories import TrajectoryId, found_trajectory, refuse_with_file
+from app.api.trajectory_models import CheckpointOut
 from app.catalog.base import refusal
 from app.store import jobs, trajectories
 from app.store.blobs import BlobStore
@@ -26,7 +26,6 @@ router = APIRouter(
 )
 
 OPTIMIZER = "optimizer_file"
-PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 CheckpointId = Annotated[str, Path(pattern=NO_NUL, examples=["ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
 
 
@@ -127,6 +126,7 @@ def _create(
     form: CheckpointForm,
 ) -> Answer:
     trajectory = found_trajectory(session, project_id, trajectory_id, lock=True)
+    refuse_with_file(trajectory)
     taken = trajectories.checkpoint_at(session, trajectory.id, form.step)
     if taken is not None:
         detail = f"{taken.id} is at step {form.step} already; delete it to send another."
@@ -147,17 +147,6 @@ def _create(
     session.flush()
     location = f"/v1/trajectories/{trajectory.id}/checkpoints/{checkpoint.id}"
     return Answer(202, CheckpointOut.of(checkpoint), {"Location": location, **RETRY_AFTER})
-
-
-def refuse_pickle(filename: str, pointer: str = "/file") -> None:
-    """Raises 422 `unsafe_file` for a name that says that the file is a pickle."""
-    ending = PurePath(filename).suffix.lower()
-    if ending in PICKLES:
-        detail = (
-            f"{filename!r}: loading {ending} files can run code, so they are refused. Convert it where "
-            "you trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)."
-        )
-        raise ApiProblem(422, "unsafe_file", detail, pointer=pointer)
 
 
 @router.get(

@@ -71,7 +71,7 @@ def _last_timing(
     same = jobs.last_succeeded(session, project_id, trajectory_id=first.id)
     if (timing := _timing(same)) is not None:
         return "trajectory", timing
-    like = jobs.last_succeeded(session, project_id, architecture=first.architecture["name"])
+    like = jobs.last_succeeded(session, project_id, architecture=first.architecture)
     if (timing := _timing(like)) is not None:
         return "architecture", timing
     return None, None

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
 from fastapi import Request
@@ -22,6 +22,11 @@ from app.store.blobs import CHUNK, BlobStore
 
 TEXT_BYTES = 2 * MIB  # of all text fields together: room for a learning rate a step of a long segment
 FIELDS = 32
+PICKLES = (".pt", ".pt2", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+CONVERT = (
+    "Convert it where you trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), "
+    "new_path)."
+)
 OVERHEAD = TEXT_BYTES + MIB  # what the body may hold beside its file
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -39,11 +44,19 @@ class StagedFile:
 
 @dataclass(frozen=True)
 class Upload:
-    """The part `file`, the other files by their parts' names, and the text fields that came with them."""
+    """The files by their parts' names, and the text fields that came with them."""
 
-    file: StagedFile
-    others: dict[str, StagedFile]
+    files: dict[str, StagedFile]
     fields: dict[str, str]
+
+    @property
+    def file(self) -> StagedFile:
+        """The part `file`, where it was required."""
+        return self.files["file"]
+
+    @property
+    def others(self) -> dict[str, StagedFile]:
+        return {name: file for name, file in self.files.items() if name != "file"}
 
     def form(self, model: type[Form]) -> Form:
         """The text fields as `model` reads them. Raises ApiProblem (422) naming the fields at fault."""
@@ -56,20 +69,25 @@ class Upload:
     def parts(self) -> list[str]:
         """The body's parts by name, value and content: what an Idempotency-Key covers."""
         fields = [part for name in sorted(self.fields) for part in (name, self.fields[name])]
-        files = {"file": self.file} | self.others
-        named = [part for name in sorted(files) for part in (name, files[name].filename, files[name].sha256)]
-        return [*fields, *named]
+        files = sorted(self.files.items())
+        return [*fields, *(part for name, one in files for part in (name, one.filename, one.sha256))]
 
 
 @asynccontextmanager
 async def received(
-    request: Request, blobs: BlobStore, most: int, others: Sequence[str] = ()
+    request: Request,
+    blobs: BlobStore,
+    most: int,
+    others: Sequence[str] = (),
+    *,
+    required: str | None = "file",
 ) -> AsyncIterator[Upload]:
     """Reads the body of a multipart upload; the staged files are gone at the end unless they were kept.
 
     Args:
         most: bytes a file may have.
-        others: parts that may hold files beside `file`.
+        others: parts that may hold files beside the one required.
+        required: the part that must hold a file, if any must.
 
     Raises:
         ApiProblem: 413 `payload_too_large`; 415 for another media type; 400 `invalid_multipart`; 422 for
@@ -78,20 +96,29 @@ async def received(
     """
     boundary = _boundary(request)
     # the route's own limit takes over from the general one
-    request.state.max_body_bytes = most * (1 + len(others)) + OVERHEAD
+    names = (required, *others) if required else tuple(others)
+    request.state.max_body_bytes = most * len(names) + OVERHEAD
     with ExitStack() as opened:
 
         def incoming(part: str, filename: str) -> _Incoming:
             path = opened.enter_context(blobs.stage())
             return _Incoming(part, filename, path, opened.enter_context(path.open("wb")), most)
 
-        form = _Form(boundary, ("file", *others), incoming)
+        form = _Form(boundary, names, incoming)
         async for piece in request.stream():
             form.feed(piece)
             if form.pending >= CHUNK:
                 await asyncio.to_thread(form.write)
         await asyncio.to_thread(form.write)
-        yield form.finish()
+        yield form.finish(required)
+
+
+def refuse_pickle(filename: str, pointer: str = "/file", instead: str = CONVERT) -> None:
+    """Raises 422 `unsafe_file` for a name that says that the file is a pickle or holds code."""
+    ending = PurePath(filename).suffix.lower()
+    if ending in PICKLES:
+        detail = f"{filename!r}: loading {ending} files can run code, so they are refused. {instead}"
+        raise ApiProblem(422, "unsafe_file", detail, pointer=pointer)
 
 
 def form_schema(fields: type[BaseModel], file: str, **others: str) -> dict[str, Any]:
@@ -204,13 +231,12 @@ class _Form:
         for file in self._files.values():
             file.write()
 
-    def finish(self) -> Upload:
+    def finish(self, required: str | None) -> Upload:
         if not self._ended:
             raise _malformed("it ends before its closing boundary")
-        if "file" not in self._files:
-            raise _refused("/file", "is required: a part named 'file' that holds the file")
-        staged = {name: file.staged() for name, file in self._files.items()}
-        return Upload(staged.pop("file"), staged, self._fields)
+        if required and required not in self._files:
+            raise _refused(f"/{required}", f"is required: a part named {required!r} that holds the file")
+        return Upload({name: file.staged() for name, file in self._files.items()}, self._fields)
 
     def _begin(self) -> None:
         self._part = _Part()
@@ -230,7 +256,8 @@ class _Form:
             given = _text(options.get(b"filename", b"")).replace("\x00", "").replace("\\", "/")
             self._files[name] = self._incoming(name, given.rpartition("/")[2][:255])
         elif b"filename" in options:
-            raise _refused(f"/{name}", "is a file; the file belongs into the part named 'file'")
+            where = " or ".join(map(repr, self._names))
+            raise _refused(f"/{name}", f"is a file; the file belongs into the part named {where}")
         elif name in self._fields:
             raise _refused(f"/{name}", "was given twice")
         elif len(self._fields) == FIELDS:

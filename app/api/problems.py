@@ -37,6 +37,7 @@ TITLES = {
     "in_use": "Something still uses this",
     "input_not_ready": "An input is still being validated",
     "internal_error": "The service failed",
+    "invalid_architecture": "The network's graph was refused",
     "invalid_batch_order": "The batch order was refused",
     "invalid_checkpoint": "A checkpoint was refused",
     "invalid_cursor": "The cursor is not of this list",

@@ -4,6 +4,7 @@ from app.catalog.architectures import (
     ARCHITECTURES,
     Architecture,
     ArchitectureEntry,
+    config_of,
     list_architectures,
 )
 from app.catalog.configs import (
@@ -14,6 +15,7 @@ from app.catalog.configs import (
     ResnetConfig,
     TransformerConfig,
 )
+from app.catalog.graph import ONNX, Onnx, OnnxConfig, Port
 from app.catalog.listing import METHODS, MethodEntry, list_methods
 from app.catalog.methods import (
     DiffIn,
@@ -33,6 +35,7 @@ from app.catalog.training import Optimizer, Preprocessing, Recipe, Task
 __all__ = [
     "ARCHITECTURES",
     "METHODS",
+    "ONNX",
     "Architecture",
     "ArchitectureEntry",
     "CnnConfig",
@@ -48,9 +51,12 @@ __all__ = [
     "Method",
     "MethodEntry",
     "MlpConfig",
+    "Onnx",
+    "OnnxConfig",
     "Optimizer",
     "Options",
     "Parameters",
+    "Port",
     "Preprocessing",
     "Recipe",
     "ResnetConfig",
@@ -58,6 +64,7 @@ __all__ = [
     "Task",
     "TracIn",
     "TransformerConfig",
+    "config_of",
     "image_shape",
     "list_architectures",
     "list_methods",

@@ -1,11 +1,12 @@
-"""The registered networks: the union a request is checked against, and what `GET /v1/architectures` lists."""
+"""The networks there are: the union a request is checked against, and what `GET /v1/architectures` lists."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from app.catalog.base import Strict
 from app.catalog.configs import (
@@ -16,6 +17,7 @@ from app.catalog.configs import (
     ResnetConfig,
     TransformerConfig,
 )
+from app.catalog.graph import ONNX, Onnx, OnnxConfig
 
 
 class Linear(Strict):
@@ -43,7 +45,16 @@ class Transformer(Strict):
     config: TransformerConfig
 
 
-Architecture = Annotated[Linear | Mlp | Cnn | Resnet | Transformer, Field(discriminator="name")]
+Architecture = Annotated[Linear | Mlp | Cnn | Resnet | Transformer | Onnx, Field(discriminator="name")]
+_ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
+
+
+def config_of(architecture: Mapping[str, Any]) -> Config | OnnxConfig:
+    """The config of a trajectory's `architecture`, as it is kept: of a graph, what a worker read of it."""
+    if architecture["name"] == ONNX:
+        return OnnxConfig.model_validate(architecture["config"])
+    config: Config = _ARCHITECTURE.validate_python(architecture).config
+    return config
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,20 @@ _ENTRIES = (
     ),
 )  # fmt: skip
 ARCHITECTURES: dict[str, ArchitectureEntry] = {entry.name: entry for entry in _ENTRIES}
+GRAPH: dict[str, Any] = {
+    "name": ONNX,
+    "title": "Any network, as an ONNX graph",
+    "description": "Sent as the part `architecture_file` of a multipart request, as torch.onnx.export(model, "
+    "args, dynamo=True, optimize=False, dynamic_shapes=…) writes it, with a free batch dimension. Nothing of "
+    "it is run as code: an operator is looked up by its name, and one that is not known is named. `schema` "
+    "describes the config that is shown once a worker has read the graph.",
+    "inputs": "by the graph's first input: tokens (integers), image ([batch, channels, height, width]) or "
+    "features",
+    "tensors": "the graph's initializers, by their names: those of the model's state_dict",
+    "schema": OnnxConfig.model_json_schema(),
+}
 
 
 def list_architectures() -> list[dict[str, Any]]:
     """The body of `GET /v1/architectures`: every network with the JSON schema of its config."""
-    return [entry.listing() for entry in ARCHITECTURES.values()]
+    return [*(entry.listing() for entry in ARCHITECTURES.values()), GRAPH]

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from app.catalog.base import Strict, refusal
 from app.catalog.shapes import Shape, check_features, check_image, check_tokens
+from app.catalog.training import Task
 
 MAX_PARAMETERS = 1_000_000_000
 
@@ -44,6 +45,12 @@ class Config(Strict):
 
         None if nothing is."""
         raise NotImplementedError
+
+    def check_targets(
+        self, task: Task, shape: Shape, dtype: str, minimum: float | None, maximum: float | None
+    ) -> str | None:
+        """What is wrong with targets of this shape (of one sample), dtype and range; None if nothing is."""
+        return task.check_targets(shape, dtype, minimum, maximum, self.num_outputs)
 
     @model_validator(mode="after")
     def _of_sane_size(self) -> Self:

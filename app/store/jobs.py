@@ -90,14 +90,23 @@ def using_checkpoint(session: Session, trajectory_id: str, checkpoint_id: str) -
 
 
 def last_succeeded(
-    session: Session, project_id: str, *, trajectory_id: str | None = None, architecture: str | None = None
+    session: Session,
+    project_id: str,
+    *,
+    trajectory_id: str | None = None,
+    architecture: dict[str, Any] | None = None,
 ) -> Job | None:
-    """The latest success on this trajectory, or on any of this architecture: what a next job may cost."""
+    """The latest success on this trajectory, or on any of this architecture: what a next job may cost.
+
+    Graphs (their config has a `structure`) are of one architecture where that is the same.
+    """
     query = select(Job).where(Job.project_id == project_id, Job.status == "succeeded")
     if trajectory_id is not None:
         query = query.where(over(trajectory_id))
     if architecture is not None:
-        named = Trajectory.architecture["name"].as_string() == architecture
+        named = Trajectory.architecture["name"].as_string() == architecture["name"]
+        if structure := architecture["config"].get("structure"):
+            named &= Trajectory.architecture["config", "structure"].as_string() == structure
         query = query.where(Job.runs.any(JobTrajectory.trajectory_id.in_(select(Trajectory.id).where(named))))
     return session.scalar(query.order_by(Job.finished_at.desc()).limit(1))
 

@@ -97,6 +97,12 @@ def add_file(session: Session, trajectory: Trajectory, role: str, blob: str, **v
     return _validated(session, file)
 
 
+def network_known(session: Session, trajectory_id: str, config: dict[str, Any]) -> None:
+    """Notes what a worker read of the network. The caller holds the trajectory's lock."""
+    trajectory = session.get_one(Trajectory, trajectory_id)
+    trajectory.architecture = trajectory.architecture | {"config": config}
+
+
 def files(session: Session, trajectory_id: str) -> Sequence[TrajectoryFile]:
     """The files of a trajectory as they are now, by role."""
     query = select(TrajectoryFile).where(TrajectoryFile.trajectory_id == trajectory_id)

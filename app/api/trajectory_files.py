@@ -1,0 +1,141 @@
+"""Trajectories that bring files along: what the network is, where its name and config do not tell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+from starlette.datastructures import Headers
+from starlette.routing import Match
+from starlette.types import Scope
+
+from app.api.deps import Blobs, Caller, Config
+from app.api.idempotency import Answer, OncePost
+from app.api.multipart import StagedFile, Upload, received, refuse_pickle
+from app.api.problems import PROBLEMS, ApiProblem, invalid
+from app.api.resources import RETRY_AFTER
+from app.api.trajectory_models import TrajectoryIn, detailed
+from app.catalog import ONNX
+from app.store import trajectories
+from app.store.blobs import BlobStore
+
+RUN = "trajectory"
+GRAPH = "architecture_file"
+ROLES = {GRAPH: "architecture"}  # of the files, by the part that holds each
+EXPORT = (
+    "torch.onnx.export(model.eval(), (inputs,), 'network.onnx', dynamo=True, optimize=False, "
+    "dynamic_shapes=({0: 'batch'},))"
+)
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [RUN],
+                    "properties": {
+                        RUN: {"$ref": "#/components/schemas/TrajectoryIn"},
+                        GRAPH: {
+                            "type": "string",
+                            "format": "binary",
+                            "description": f"The network's graph (ONNX), as {EXPORT} writes it: checkpoints "
+                            "hold its initializers by their names. architecture is then {name: onnx}.",
+                        },
+                    },
+                },
+                "encoding": {RUN: {"contentType": "application/json"}},
+            }
+        }
+    }
+}
+"""What OpenAPI says of such a body, beside the plain JSON."""
+
+
+class MultipartRoute(APIRoute):
+    """A route for multipart bodies alone, beside one of the same path that takes JSON."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        kind = Headers(scope=scope).get("content-type", "")
+        wanted = match is Match.FULL and kind.lower().startswith("multipart/form-data")
+        return (match, child) if wanted else (Match.NONE, {})
+
+
+router = APIRouter(
+    prefix="/v1/trajectories", tags=["trajectories"], responses=PROBLEMS, route_class=MultipartRoute
+)
+
+
+@router.post("", status_code=201, include_in_schema=False)
+async def create_with_files(
+    request: Request, caller: Caller, blobs: Blobs, settings: Config, once: OncePost
+) -> Response:
+    """As `create_trajectory`, whose description in OpenAPI names both kinds of body."""
+    async with received(request, blobs, settings.max_upload_bytes, tuple(ROLES), required=None) as upload:
+        for part, file in upload.files.items():
+            refuse_pickle(file.filename, f"/{part}", f"Export the network: {EXPORT}.")
+        body = _run(upload)
+        check_files(body, upload.files, f"/{RUN}")
+        once = once.with_body(*upload.parts())
+        return await asyncio.to_thread(
+            once.run, lambda session: created(session, caller.project_id, body, blobs, upload.files)
+        )
+
+
+def check_files(body: TrajectoryIn, parts: Collection[str] = (), pointer: str = "") -> None:
+    """Raises 422 where the network wants a graph and none came with it, or the other way round."""
+    name = body.architecture.name
+    if (name == ONNX) == (GRAPH in parts):
+        return
+    detail = (
+        f"the architecture {ONNX!r} is a file: send multipart/form-data with this JSON as the part {RUN!r} "
+        f"and the graph as the part {GRAPH!r}."
+        if name == ONNX
+        else f"{name!r} is built from its config: leave out {GRAPH}, or name {ONNX!r}."
+    )
+    raise ApiProblem(422, "validation_error", detail, pointer=f"{pointer}/architecture")
+
+
+def created(
+    session: Session,
+    project_id: str,
+    body: TrajectoryIn,
+    blobs: BlobStore | None = None,
+    files: dict[str, StagedFile] | None = None,
+) -> Answer:
+    """The new trajectory with its files by their parts, which a worker validates."""
+    values = body.model_dump(exclude={"metadata"})
+    row = trajectories.create(session, project_id=project_id, meta=body.metadata, **values)
+    session.flush()
+    for part, file in (files or {}).items():
+        assert blobs  # noqa: S101  (files come with the place that keeps them)
+        blob = blobs.keep(session, file.path, file.sha256)
+        trajectories.add_file(session, row, ROLES[part], blob, filename=file.filename, bytes=file.bytes)
+    headers = {"Location": f"/v1/trajectories/{row.id}"} | (RETRY_AFTER if files else {})
+    return Answer(201, detailed(row), headers)
+
+
+def _run(upload: Upload) -> TrajectoryIn:
+    """The part `trajectory`, read as the plain body is."""
+    unknown = sorted(upload.fields.keys() - {RUN})
+    if unknown or RUN not in upload.fields:
+        at, words = (unknown[0], "unknown field") if unknown else (RUN, "is required: the run, as JSON")
+        raise ApiProblem(422, "validation_error", f"/{at}: {words}", errors=[(f"/{at}", words)])
+    try:
+        given = json.loads(upload.fields[RUN])
+    except (ValueError, RecursionError) as broken:
+        detail = f"The part {RUN!r} is not JSON: {broken}."
+        raise ApiProblem(400, "invalid_json", detail, pointer=f"/{RUN}") from broken
+    if isinstance(given, dict) and GRAPH in upload.files:
+        given.setdefault("architecture", {"name": ONNX})
+    try:
+        return TrajectoryIn.model_validate(given)
+    except ValidationError as refused:
+        errors = [{**error, "loc": ("body", RUN, *error["loc"])} for error in refused.errors()]
+        raise invalid(errors, {RUN: given}) from refused

@@ -1,0 +1,188 @@
+"""Trajectories as they are asked for and answered: the run, its checkpoints and its other files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.api.resources import INT64, MOST_STEPS, Body, GivenName, Metadata, Notes, named
+from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task
+from app.catalog.base import refusal
+from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
+
+Status = Literal["validating", "ready", "invalid"]
+
+EXAMPLE: dict[str, Any] = {
+    "name": "mnist-cnn run 7",
+    "architecture": {"name": "cnn", "config": {"in_channels": 1, "num_classes": 10}},
+    "task": {"type": "classification", "loss": "cross_entropy"},
+    "preprocessing": {"scale": 0.00392156862745098, "mean": [0.1307], "std": [0.3081]},
+    "optimizer": {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0},
+    "batch_size": 64,
+    "train_size": 60000,
+    "total_steps": 4690,
+}
+
+
+def _no_upload(given: Any) -> Any:
+    if isinstance(given, dict) and "onnx_upload_id" in given:
+        raise refusal(
+            "onnx_upload_id names an upload in parts, which there are none of: send the graph as the part "
+            "architecture_file of a multipart request, beside a part `trajectory` that holds this JSON."
+        )
+    return given
+
+
+class TrajectoryIn(Body):
+    """A training run."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    name: GivenName
+    architecture: Annotated[Architecture, BeforeValidator(_no_upload)]
+    task: Task
+    preprocessing: Preprocessing = Preprocessing()
+    optimizer: Optimizer = Optimizer()
+    batch_size: int | None = Field(None, ge=1, le=2**31 - 1, description="Samples a step.")
+    train_size: int | None = Field(
+        None,
+        ge=1,
+        le=INT64,
+        description="N of the formulas; the length of the job's training set when left out.",
+    )
+    total_steps: int | None = Field(
+        None, ge=1, le=MOST_STEPS, description="Steps of the run; the last checkpoint's step when left out."
+    )
+    recipe: Recipe | None = Field(None, description="How to train it again; jobs that retrain ask for it.")
+    notes: Notes = ""
+    metadata: Metadata = Field({})
+
+
+class CheckpointOut(BaseModel):
+    """The state after `step` optimizer steps, with the learning rate of the steps since the one before."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                    "trajectory_id": "tr_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                    "step": 938,
+                    "learning_rate": 0.1,
+                    "learning_rates": None,
+                    "status": "ready",
+                    "filename": "938.safetensors",
+                    "bytes": 39880,
+                    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                    "optimizer_file": None,
+                    "created_at": "2026-11-23T21:00:00Z",
+                    "error": None,
+                }
+            ]
+        }
+    )
+
+    id: str
+    trajectory_id: str
+    step: int
+    learning_rate: float | None
+    learning_rates: list[float] | None
+    status: Status
+    filename: str
+    bytes: int
+    sha256: str
+    optimizer_file: dict[str, Any] | None = Field(
+        description="What the optimizer carried there: {filename, bytes, sha256, state}; `state` names it."
+    )
+    created_at: datetime
+    error: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, row: Checkpoint) -> CheckpointOut:
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class BatchOrderOut(BaseModel):
+    """Which samples each step's batch held; `steps` and `batch` are known once it is ready."""
+
+    status: Status
+    filename: str = Field(examples=["order.npy"])
+    bytes: int
+    sha256: str
+    steps: int | None = Field(examples=[4690])
+    batch: int | None = Field(examples=[64])
+    created_at: datetime
+    error: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, row: BatchOrder) -> BatchOrderOut:
+        given = cls.model_fields.keys() - {"steps", "batch"}
+        shape = {name: row.info.get(name) for name in ("steps", "batch")}
+        return cls(**{name: getattr(row, name) for name in given}, **shape)
+
+
+class TrajectoryFileOut(BaseModel):
+    """A file that tells what the network is. Checkpoints are validated once all of them are ready."""
+
+    role: str = Field(description="`architecture`: the network's graph.", examples=["architecture"])
+    status: Status
+    filename: str = Field(examples=["network.onnx"])
+    bytes: int
+    sha256: str
+    created_at: datetime
+    error: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, row: TrajectoryFile) -> TrajectoryFileOut:
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class TrajectoryOut(BaseModel):
+    """A training run as it is kept, defaults filled in."""
+
+    id: str
+    name: str
+    notes: str
+    metadata: dict[str, str]
+    created_at: datetime
+    architecture: dict[str, Any] = Field(examples=[EXAMPLE["architecture"]])
+    task: dict[str, Any] = Field(examples=[EXAMPLE["task"]])
+    preprocessing: dict[str, Any] = Field(examples=[EXAMPLE["preprocessing"]])
+    optimizer: dict[str, Any] = Field(examples=[EXAMPLE["optimizer"]])
+    batch_size: int | None = Field(examples=[64])
+    train_size: int | None = Field(examples=[60000])
+    total_steps: int | None = Field(examples=[4690])
+    recipe: dict[str, Any] | None
+
+
+class TrajectoryDetail(TrajectoryOut):
+    """A training run with its checkpoints by step, and its other files."""
+
+    checkpoints: list[CheckpointOut]
+    batch_order: BatchOrderOut | None
+    files: list[TrajectoryFileOut]
+
+    @property
+    def validating(self) -> bool:
+        """Whether any of its files is."""
+        parts: list[CheckpointOut | BatchOrderOut | TrajectoryFileOut] = [*self.checkpoints, *self.files]
+        parts += [self.batch_order] if self.batch_order else []
+        return any(one.status == "validating" for one in parts)
+
+
+def told(row: Trajectory) -> dict[str, Any]:
+    """The fields of `TrajectoryOut`."""
+    names = TrajectoryOut.model_fields.keys() - {"id", "name", "notes", "metadata", "created_at"}
+    return named(row) | {name: getattr(row, name) for name in names}
+
+
+def detailed(row: Trajectory) -> TrajectoryDetail:
+    order = row.batch_order
+    return TrajectoryDetail(
+        **told(row),
+        checkpoints=[CheckpointOut.of(one) for one in row.checkpoints],
+        batch_order=BatchOrderOut.of(order) if order else None,
+        files=[TrajectoryFileOut.of(one) for one in row.files],
+    )

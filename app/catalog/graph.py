@@ -1,0 +1,118 @@
+"""Networks that come as a graph (ONNX), none of their code: what a worker read of one, held against data."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from app.catalog.base import Strict
+from app.catalog.shapes import INTEGERS, Shape, image_shape, words
+from app.catalog.training import Task
+
+ONNX = "onnx"
+IMAGE_RANK = 4  # [B, C, H, W]
+
+
+class Onnx(Strict):
+    """A network as a graph: the request brings it as the part `architecture_file`."""
+
+    name: Literal["onnx"]
+    config: dict[str, Any] = Field(
+        {},
+        max_length=0,
+        description="To be left out: it is read from the graph, and shown once that is ready.",
+    )
+
+
+class Port(Strict):
+    """A tensor that goes in or comes out. Of its `shape` the first is the batch; null: any size."""
+
+    name: str
+    shape: list[int | None]
+    dtype: str
+
+    @property
+    def sample(self) -> tuple[int | None, ...]:
+        """The shape of one sample's part."""
+        return tuple(self.shape[1:])
+
+
+class OnnxConfig(Strict):
+    """What a worker read of a graph."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    takes: list[Port] = Field(alias="inputs", min_length=1, description="What goes in.")
+    gives: list[Port] = Field(alias="outputs", min_length=1, description="What comes out.")
+    operators: list[str] = Field(description="ONNX's names of those that it is made of.")
+    opset: int = Field(description="The version of ONNX's operators.")
+    num_parameters: int = Field(description="Trained values, buffers not counted.")
+    vocab_size: int | None = Field(
+        None, description="Rows of the embedding that the inputs are looked up in."
+    )
+    structure: str = Field(description="Digest of all but the values of parameters and buffers.")
+
+    @property
+    def inputs(self) -> Literal["features", "image", "tokens"]:
+        """What a sample is to the network: whole numbers are token ids, and [C, H, W] is an image."""
+        first = self.takes[0]
+        if not first.dtype.startswith("float"):
+            return "tokens"
+        return "image" if len(first.shape) == IMAGE_RANK else "features"
+
+    def check_input(
+        self, shape: Shape, dtype: str, maximum: int | None = None, minimum: int | None = None
+    ) -> str | None:
+        """What is wrong with samples of this canonical shape and dtype, integers within [minimum, maximum];
+        None if nothing is."""
+        first = self.takes[0]
+        if self.inputs == "tokens":
+            if dtype not in INTEGERS:
+                return f"samples are {dtype}; the network's input {first.name!r} takes token ids (integers)."
+            given = shape
+        else:
+            image = self.inputs == "image" or dtype == "uint8"
+            given = (image_shape(shape, dtype) if image else None) or shape
+        if not _fits(given, first.sample):
+            return (
+                f"samples are given to the network as {words(given)}; its input {first.name!r} takes "
+                f"{_free(first.sample)}."
+            )
+        if self.inputs == "tokens" and minimum is not None and minimum < 0:
+            return f"token ids go down to {minimum}; they must be 0 or more."
+        if self.vocab_size is not None and maximum is not None and maximum >= self.vocab_size:
+            return f"token ids go up to {maximum}, but the embedding has {self.vocab_size} rows (ids from 0)."
+        return None
+
+    def check_task(self, task: Task) -> str | None:
+        """What is wrong with the network's outputs for this task; None if nothing is."""
+        first = self.gives[0]
+        if task.type == "classification" and len(first.shape) != 2:
+            return (
+                f"classification wants outputs of [batch, num_classes]; the graph's output {first.name!r} is "
+                f"{_free(tuple(first.shape))}."
+            )
+        return None
+
+    def check_targets(
+        self, task: Task, shape: Shape, dtype: str, minimum: float | None, maximum: float | None
+    ) -> str | None:
+        """What is wrong with targets of this shape (of one sample), dtype and range; None if nothing is."""
+        given = self.gives[0].sample
+        known = [size for size in given if size is not None]
+        if len(known) < len(given):  # free, so that only the values themselves can tell
+            return None
+        outputs = prod(known)
+        if task.type != "classification" and shape == given:
+            shape = (outputs,)
+        return task.check_targets(shape, dtype, minimum, maximum, outputs)
+
+
+def _fits(shape: Shape, wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
+
+
+def _free(shape: tuple[int | None, ...]) -> str:
+    return " x ".join("any" if size is None else str(size) for size in shape) or "a single number"
