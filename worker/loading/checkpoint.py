@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ def load_checkpoint(path: Path, expected: ExpectedTensors, out_path: Path) -> Ch
     """Accepts the safetensors file in `path` and writes it to `out_path` in canonical form.
 
     Canonical tensors are float32 or float64 (half precision becomes float32) or int64, parameters first, then
-    buffers; a `num_batches_tracked` the file lacks is 0.
+    buffers; a `num_batches_tracked` the file lacks is 0. Of a tied tensor the file may hold any of the names.
 
     Args:
         path: a stranger's file.
@@ -49,7 +50,7 @@ def load_checkpoint(path: Path, expected: ExpectedTensors, out_path: Path) -> Ch
         LoadError: the file is refused; `errors` names every missing, extra, misshapen and non-finite tensor.
     """
     specs = {**expected.parameters, **expected.buffers}
-    kept = accept(path, lambda tensors: specs, out_path, CHECKPOINT)
+    kept = accept(path, lambda tensors: specs, out_path, CHECKPOINT, tied=expected.tied)
     trained = expected.parameters
     return CheckpointInfo(len(specs), sum(prod(spec.shape) for spec in trained.values()), kept, list(trained))
 
@@ -77,12 +78,14 @@ def accept(
     out_path: Path,
     kind: Kind,
     check: Callable[[str, Block], None] = lambda name, block: None,
+    tied: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Accepts the safetensors file in `path` and writes it to `out_path` in canonical form.
 
     Args:
         expected: the tensors that a file which holds these ones must hold.
         check: raises LoadError for values that a tensor may not have, infinite ones apart.
+        tied: further names of tensors, each with the one that is expected.
 
     Returns:
         The dtype of all floating tensors.
@@ -102,8 +105,9 @@ def accept(
             "corrupt_file",
             f"The {kind.noun} is {found}, no safetensors file, or damaged. Write it with {kind.written}.",
         )
-    tensors = read_tensors(path)
+    tensors = _untied(path, read_tensors(path), tied, kind)
     specs = expected(tensors)
+    tensors = {name: tensor for name, tensor in tensors.items() if not _useless(name, specs)}
     _check(tensors, specs, kind)
     kept = "float64" if any(tensor.dtype == "F64" for tensor in tensors.values()) else "float32"
     target = {
@@ -116,6 +120,38 @@ def accept(
         out_path.unlink(missing_ok=True)
         raise
     return kept
+
+
+def _untied(
+    path: Path, tensors: Mapping[str, Tensor], tied: Mapping[str, str], kind: Kind
+) -> dict[str, Tensor]:
+    """The tensors with those that are tied under the name that is expected, once."""
+    kept = {name: tensor for name, tensor in tensors.items() if name not in tied}
+    for name, expected in tied.items():
+        if name in tensors and not _same(path, tensors[name], kept.setdefault(expected, tensors[name])):
+            raise LoadError(
+                "invalid_checkpoint",
+                f"The {kind.noun} has other values in {quoted(name)} than in {quoted(expected)}; the network "
+                "has one tensor in both places (they are tied).",
+                [at(pointer(name), f"differs from {quoted(expected)}")],
+            )
+    return kept
+
+
+def _same(path: Path, one: Tensor, other: Tensor) -> bool:
+    """Whether both hold the same values; bits are compared, NaN is refused elsewhere."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return one.start == other.start or all(
+        np.array_equal(values(path, one, *part), values(path, other, *part), equal_nan=True)
+        for part in ranges(prod(one.shape), BLOCK_BYTES // 8)
+    )
+
+
+def _useless(name: str, specs: Mapping[str, TensorSpec]) -> bool:
+    """Whether it is BatchNorm's count of batches, which an exported graph has lost: nothing reads it."""
+    norm, _, leaf = name.rpartition(".")
+    return leaf == "num_batches_tracked" and name not in specs and f"{norm}.running_mean" in specs
 
 
 def _check(tensors: Mapping[str, Tensor], specs: Mapping[str, TensorSpec], kind: Kind) -> None:

@@ -51,5 +51,6 @@ def load_optimizer_state(path: Path, expected: ExpectedTensors, out_path: Path) 
                 [at(pointer(name), "has negative values")],
             )
 
-    accept(path, wanted, out_path, OPTIMIZER, square)
+    tied = {f"{state}.{name}": f"{state}.{kept}" for state in STATE for name, kept in expected.tied.items()}
+    accept(path, wanted, out_path, OPTIMIZER, square, tied)
     return held

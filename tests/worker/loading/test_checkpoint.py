@@ -102,6 +102,50 @@ def test_the_count_of_batches_may_be_left_out(load: Load, out: Path, state: Stat
     assert load_file(out)["norms.0.num_batches_tracked"].item() == 0
 
 
+class Tied(nn.Module):
+    """As a language model whose head is its embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+@pytest.fixture
+def tied(tmp_path: Path, out: Path) -> Load:
+    def load_state(state: State) -> CheckpointInfo:
+        (tmp_path / "upload").write_bytes(save(state))
+        return load_checkpoint(tmp_path / "upload", expected_tensors(Tied()), out)
+
+    return load_state
+
+
+@pytest.mark.parametrize("names", [("embedding",), ("head",), ("embedding", "head")])
+def test_a_tied_tensor_may_have_any_of_its_names(tied: Load, out: Path, names: tuple[str, ...]) -> None:
+    value = torch.randn(5, 3)
+    info = tied({f"{name}.weight": value.clone() for name in names})
+    assert (info.num_parameters, info.parameters) == (15, ["embedding.weight"])
+    kept = load_file(out)
+    assert list(kept) == ["embedding.weight"] and torch.equal(kept["embedding.weight"], value)
+
+
+def test_tied_tensors_that_differ_are_refused(tied: Load, out: Path) -> None:
+    with pytest.raises(LoadError, match="tied") as refused:
+        tied({"embedding.weight": torch.zeros(5, 3), "head.weight": torch.ones(5, 3)})
+    assert refused.value.code == "invalid_checkpoint"
+    with pytest.raises(LoadError, match=r"'?head\.weight"):
+        tied({"embedding.weight": torch.zeros(5, 3), "head.weight": torch.zeros(3, 5)})
+    assert not out.exists()
+
+
+def test_a_count_of_batches_that_the_network_lost_is_dropped(tmp_path: Path, out: Path) -> None:
+    network = nn.BatchNorm1d(2)
+    network.num_batches_tracked = None  # as in a graph that was exported
+    (tmp_path / "upload").write_bytes(save(nn.Sequential(nn.BatchNorm1d(2)).state_dict()))
+    load_checkpoint(tmp_path / "upload", expected_tensors(nn.Sequential(network)), out)
+    assert sorted(load_file(out)) == ["0.bias", "0.running_mean", "0.running_var", "0.weight"]
+
+
 def test_missing_extra_and_misshapen_tensors_are_all_named(refuse: Refuse, state: State) -> None:
     del state["convs.0.bias"], state["norms.1.running_var"]
     state["fc.weight"] = torch.zeros(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -42,10 +43,12 @@ class TensorSpec(NamedTuple):
 
 
 class ExpectedTensors(NamedTuple):
-    """A network's tensors by their names in its state_dict."""
+    """A network's tensors by their names in its state_dict; those that are tied once: `tied` tells what else
+    they are called: {other name: name}."""
 
     parameters: dict[str, TensorSpec]
     buffers: dict[str, TensorSpec]
+    tied: Mapping[str, str] = MappingProxyType({})
 
 
 def expected_tensors(network: nn.Module) -> ExpectedTensors:
@@ -53,14 +56,22 @@ def expected_tensors(network: nn.Module) -> ExpectedTensors:
 
     BatchNorm's `num_batches_tracked` may be left out: evaluation mode does not use it.
     """
-    parameters = {name for name, _ in network.named_parameters()}
+    first = {parameter: name for name, parameter in network.named_parameters()}
+    tied = {
+        name: first[parameter]
+        for name, parameter in network.named_parameters(remove_duplicate=False)
+        if first[parameter] != name
+    }
     specs = {
         name: TensorSpec(
             tuple(t.shape), str(t.dtype).removeprefix("torch."), name.endswith("num_batches_tracked")
         )
         for name, t in network.state_dict().items()
+        if name not in tied
     }
+    parameters = set(first.values())
     return ExpectedTensors(
         {name: spec for name, spec in specs.items() if name in parameters},
         {name: spec for name, spec in specs.items() if name not in parameters},
+        tied,
     )
