@@ -196,14 +196,15 @@ def datasets(limit: int) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--config", default="{}", help="The network's config, as JSON.")
-def network(name: str, config: str) -> None:
-    """Print the tensors that checkpoints of a registered network must hold."""
+@click.option("--task", default="classification", show_default=True, help="Of the trajectory.")
+def network(name: str, config: str, task: str) -> None:
+    """Print the tensors that checkpoints of a registered network or a language model (hf/…) must hold."""
     with _extra("worker"):
-        import torch
         from pydantic import ValidationError
 
         from app.catalog import ARCHITECTURES
-        from worker.influence.networks import build, expected_tensors
+        from worker.networks import expected_of
+        from worker.problems import UserError
     if name not in ARCHITECTURES:
         raise click.BadParameter(f"no network is called {name!r}; there are {', '.join(ARCHITECTURES)}")
     try:
@@ -211,8 +212,10 @@ def network(name: str, config: str) -> None:
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors())
         raise click.BadParameter(f"--config: {'; '.join(wrong)}") from error
-    with torch.device("meta"):
-        tensors = expected_tensors(build(name, checked.model_dump()))
+    try:
+        tensors = expected_of(name, checked.model_dump(), task)
+    except UserError as error:
+        raise click.BadParameter(f"--config: {error}") from error
     for kind, specs in (("", tensors.parameters), ("  buffer", tensors.buffers)):
         for tensor, spec in specs.items():
             click.echo(

@@ -176,7 +176,8 @@ def test_the_listings_are_json_with_a_schema_each() -> None:
     methods, architectures = json.loads(json.dumps([list_methods(), list_architectures()]))
     assert [entry["name"] for entry in methods] == list(METHODS)
     assert [entry["name"] for entry in architectures] == [*ARCHITECTURES, ONNX]
-    assert all(entry["schema"]["additionalProperties"] is False for entry in methods + architectures)
+    ours = [entry for entry in methods + architectures if not entry["name"].startswith("hf/")]
+    assert all(entry["schema"]["additionalProperties"] is False for entry in ours)
     described = [
         field
         for entry in methods + architectures

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from sqlalchemy.orm import Session
 from torch import nn
 
 from app.catalog import ARCHITECTURES
+from app.catalog.language_models import PREFIX
 from app.store.blobs import BlobStore
 from app.store.tables import Trajectory
 from worker.influence.networks import ExpectedTensors, build, expected_tensors
+from worker.problems import UserError
 
 META = torch.device("meta")
 
@@ -19,10 +22,17 @@ META = torch.device("meta")
 def network_of(session: Session, blobs: BlobStore, trajectory: Trajectory, device: torch.device) -> nn.Module:
     """The network in evaluation mode, its tensors on `device` with values that mean nothing: a checkpoint's
     take their place in `torch.func.functional_call`. On the device "meta" it takes no memory.
+
+    Raises:
+        UserError: transformers builds no language model of the config.
     """
-    name, config = trajectory.architecture["name"], trajectory.architecture["config"]
-    with device:
-        return build(name, config).to(device)
+    architecture = trajectory.architecture
+    return _network(architecture["name"], architecture["config"], trajectory.task["type"], device)
+
+
+def expected_of(name: str, config: Mapping[str, Any], task: str) -> ExpectedTensors:
+    """The tensors that a checkpoint of the network `name` with this config holds."""
+    return expected_tensors(_network(name, config, task, META))
 
 
 def tensors_of(session: Session, blobs: BlobStore, trajectory: Trajectory) -> ExpectedTensors:
@@ -33,3 +43,15 @@ def tensors_of(session: Session, blobs: BlobStore, trajectory: Trajectory) -> Ex
 def inputs_of(trajectory: Trajectory) -> Literal["features", "image", "tokens"]:
     """What a sample is to the network."""
     return ARCHITECTURES[trajectory.architecture["name"]].config.inputs
+
+
+def _network(name: str, config: Mapping[str, Any], task: str, device: torch.device) -> nn.Module:
+    if not name.startswith(PREFIX):
+        with device:
+            return build(name, config).to(device)
+    from worker.hf import build as hf  # transformers takes seconds to load
+
+    try:
+        return hf.build(name.removeprefix(PREFIX), config, task, device)
+    except hf.BuildError as refused:
+        raise UserError("invalid_architecture", str(refused)) from refused

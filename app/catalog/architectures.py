@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -18,6 +18,7 @@ from app.catalog.configs import (
     TransformerConfig,
 )
 from app.catalog.graph import ONNX, Onnx, OnnxConfig
+from app.catalog.language_models import FAMILIES, PREFIX, DistilBert, Family, Gpt2, GptNeo, Roberta, Standard
 
 
 class Linear(Strict):
@@ -45,7 +46,10 @@ class Transformer(Strict):
     config: TransformerConfig
 
 
-Architecture = Annotated[Linear | Mlp | Cnn | Resnet | Transformer | Onnx, Field(discriminator="name")]
+Architecture = Annotated[
+    Linear | Mlp | Cnn | Resnet | Transformer | Onnx | Standard | Roberta | Gpt2 | GptNeo | DistilBert,
+    Field(discriminator="name"),
+]
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
 
 
@@ -61,15 +65,11 @@ def config_of(architecture: Mapping[str, Any]) -> Config | OnnxConfig:
 class ArchitectureEntry:
     """What `GET /v1/architectures` says of a network beside the schema of its config."""
 
-    model: type[Strict]
+    name: str
     config: type[Config]
     title: str
     description: str
     tensors: str
-
-    @property
-    def name(self) -> str:
-        return str(get_args(self.model.model_fields["name"].annotation)[0])
 
     def listing(self) -> dict[str, Any]:
         """The entry as JSON."""
@@ -85,33 +85,49 @@ class ArchitectureEntry:
 
 _ENTRIES = (
     ArchitectureEntry(
-        Linear, LinearConfig, "Linear", "Flatten, then one linear layer: logistic or linear regression.",
+        "linear", LinearConfig, "Linear", "Flatten, then one linear layer: logistic or linear regression.",
         "layers.0.weight|bias",
     ),
     ArchitectureEntry(
-        Mlp, MlpConfig, "Multilayer perceptron", "Flatten, then linear layers with an activation between.",
+        "mlp", MlpConfig, "Multilayer perceptron", "Flatten, then linear layers with an activation between.",
         "layers.{i}.weight|bias, the last one the output",
     ),
     ArchitectureEntry(
-        Cnn, CnnConfig, "Convolutional network",
+        "cnn", CnnConfig, "Convolutional network",
         "Stages of convolution, norm, activation and 2 x 2 pooling; then global average or flatten, and "
         "linear layers with an activation between.",
         "convs.{i}.weight|bias; with a norm norms.{i}.weight|bias and, for batch, norms.{i}.running_mean|"
         "running_var; layers.{i}.weight|bias of the head, the last one the output",
     ),
     ArchitectureEntry(
-        Resnet, ResnetConfig, "Residual network",
+        "resnet", ResnetConfig, "Residual network",
         "ResNet with the stem of small images (3 x 3, stride 1, no pooling), four stages, global average.",
         "as torchvision's resnet: conv1, bn1, layer{1-4}.{i}.conv{j}|bn{j}|downsample.{0,1}, fc",
     ),
     ArchitectureEntry(
-        Transformer, TransformerConfig, "Transformer encoder",
+        "transformer", TransformerConfig, "Transformer encoder",
         "Token and position embeddings, encoder layers, mean over the tokens not padding, linear output.",
         "embedding.weight, position.weight, encoder.layers.{i}.* as torch.nn.TransformerEncoder's, "
         "encoder.norm.* with norm_first, head.weight|bias",
     ),
 )  # fmt: skip
-ARCHITECTURES: dict[str, ArchitectureEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def _language_model(family: Family) -> ArchitectureEntry:
+    kind = "decoder" if family.causal else "encoder"
+    return ArchitectureEntry(
+        PREFIX + family.name,
+        family.config,
+        f"{family.name}, by transformers",
+        f"The {kind} that transformers builds of this config, with a head for classes of sequences. Samples "
+        "are token ids [N, L], filled up with pad_token_id.",
+        "as model.save_pretrained writes them; `diffin network` prints them",
+    )
+
+
+ARCHITECTURES: dict[str, ArchitectureEntry] = {
+    entry.name: entry for entry in (*_ENTRIES, *map(_language_model, FAMILIES.values()))
+}
 GRAPH: dict[str, Any] = {
     "name": ONNX,
     "title": "Any network, as an ONNX graph",

@@ -25,13 +25,10 @@ class Config(Strict):
 
     inputs: ClassVar[Literal["features", "image", "tokens"]]
 
-    num_classes: int = Field(
-        ge=1, le=1_000_000, description="Number of outputs: 1 for binary, any for regression."
-    )
-
     @property
     def num_outputs(self) -> int:
-        return self.num_classes
+        """Of one sample."""
+        raise NotImplementedError
 
     @property
     def num_parameters(self) -> int:
@@ -61,6 +58,18 @@ class Config(Strict):
         return self
 
 
+class Registered(Config):
+    """The config of a network of ours."""
+
+    num_classes: int = Field(
+        ge=1, le=1_000_000, description="Number of outputs: 1 for binary, any for regression."
+    )
+
+    @property
+    def num_outputs(self) -> int:
+        return self.num_classes
+
+
 def _dense(widths: list[int]) -> int:
     return sum((a + 1) * b for a, b in pairwise(widths))
 
@@ -71,7 +80,7 @@ def _grouped(channels: list[int], groups: int) -> None:
         raise refusal(f"norm 'group' wants channels divisible by groups = {groups}; {uneven} are not.")
 
 
-class MlpConfig(Config):
+class MlpConfig(Registered):
     inputs = "features"
 
     in_features: Width = Field(description="Values in a sample, flattened.")
@@ -92,7 +101,7 @@ class LinearConfig(MlpConfig):
     hidden: list[Width] = Field([], max_length=0, description="Always empty: `mlp` has hidden layers.")
 
 
-class CnnConfig(Config):
+class CnnConfig(Registered):
     inputs = "image"
 
     in_channels: Channels = Field(description="Channels of the images.")
@@ -135,7 +144,7 @@ class CnnConfig(Config):
         return self
 
 
-class ResnetConfig(Config):
+class ResnetConfig(Registered):
     inputs = "image"
     blocks: ClassVar[dict[int, tuple[list[int], int]]] = {
         10: ([1, 1, 1, 1], 1),
@@ -182,7 +191,7 @@ class ResnetConfig(Config):
         return self
 
 
-class TransformerConfig(Config):
+class TransformerConfig(Registered):
     inputs = "tokens"
 
     vocab_size: int = Field(ge=1, le=10_000_000, description="Token ids are 0 to vocab_size - 1.")

@@ -17,6 +17,10 @@ from tests.client.conftest import Arrays
 from tests.servers import free_port
 from tests.services import Service
 
+GPT2 = json.dumps(
+    {"vocab_size": 9, "n_embd": 4, "n_layer": 1, "n_positions": 8, "pad_token_id": None, "n_head": 2}
+)
+
 
 @pytest.fixture
 def diffin(embedded_service: Service, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
@@ -134,12 +138,22 @@ def test_network_prints_the_tensors_expected() -> None:
     ]
 
 
+def test_network_prints_the_tensors_of_a_language_model_for_its_task() -> None:
+    asked = ["network", "hf/gpt2", "--config", GPT2]
+    classifier = printed(CliRunner().invoke(main, asked)).splitlines()
+    assert classifier[0] == "transformer.wte.weight  float32 [9, 4]"
+    assert classifier[-1] == "score.weight  float32 [2, 4]"
+    told = printed(CliRunner().invoke(main, [*asked, "--task", "causal_lm"])).splitlines()
+    assert told == classifier[:-1]  # the head is tied to the embedding, and saved with it
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         (["no-such"], "there are linear, mlp, cnn"),
         (["mlp", "--config", '{"in_features": 64}'], "num_classes"),
         (["mlp", "--config", "{"], "--config"),
+        (["hf/gpt2", "--config", GPT2.replace("2}", "3}")], "num_heads"),
     ],
 )
 def test_network_says_what_is_wrong_with_a_config(given: list[str], words: str) -> None:
