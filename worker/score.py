@@ -71,7 +71,7 @@ def block(mine: Process, row: Work, renewal: Renewal) -> None:
             raise bad.shifted(rows[0]) from None
 
     rows = range(row.payload["start"], row.payload["stop"])
-    chunks = _checked(lambda: list(halving(score, rows, _plan(mine, job)["chunk"])))
+    chunks = _checked(lambda: list(halving(score, rows, _plan(mine, job)["chunk"], job.task.group)))
     result = {"seconds": time.monotonic() - started}
     _deliver(mine, row, renewal, result, partial(save_block, chunks))
 

@@ -134,7 +134,7 @@ def _segment(
         checkpoint,
         train,
         chunk=chunk,
-        rows=curvature_rows(len(train), o.hessian_samples, seed),
+        rows=curvature_rows(len(train), o.hessian_samples, seed, task.group),
         how=o.hvp,
         epsilon=o.epsilon,
     )
@@ -192,6 +192,8 @@ def score_chunk(
     return Chunk(contribution, losses, predictions).checked(checkpoint.step)
 
 
-def curvature_rows(population: int, size: int | None, seed: int) -> list[int] | None:
+def curvature_rows(population: int, size: int | None, seed: int, group: int = 1) -> list[int] | None:
     """Rows the curvature is averaged over, the same at all checkpoints; None: all."""
-    return None if size is None or size >= population else draw_rows(population, size, seed=seed)
+    if size is None or size >= population:
+        return None
+    return draw_rows(population, size, seed=seed, group=group)

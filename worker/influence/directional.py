@@ -72,7 +72,7 @@ def gradient(task: Task, checkpoint: Checkpoint, data: Data, *, chunk: int, rows
     def part(inputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
         return _gradient(task, checkpoint, inputs, targets)(checkpoint.params)
 
-    return _mean(part, data, chunk, rows)
+    return _mean(part, data, chunk, rows, task.group)
 
 
 def hvp(
@@ -92,7 +92,7 @@ def hvp(
         function = _gradient(task, checkpoint, inputs, targets)
         return derivative(function, checkpoint.params, vector, how, epsilon)
 
-    return _mean(part, data, chunk, rows)
+    return _mean(part, data, chunk, rows, task.group)
 
 
 def ggn_vp(
@@ -110,7 +110,7 @@ def ggn_vp(
 
     def part(inputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
         def network(params: Tensors) -> torch.Tensor:
-            return task.outputs(params, checkpoint.buffers, inputs)
+            return task.outputs(params, checkpoint.buffers, inputs, targets)
 
         outputs, pull_back = vjp(network, checkpoint.params)[:2]
         change = derivative(network, checkpoint.params, vector, how, epsilon)  # J u, [B, …]
@@ -118,7 +118,7 @@ def ggn_vp(
         pulled: Tensors = pull_back(jvp(slope, (outputs,), (change,))[1])[0]
         return pulled
 
-    return _mean(part, data, chunk, rows)
+    return _mean(part, data, chunk, rows, task.group)
 
 
 def directional_derivative(
@@ -180,12 +180,13 @@ def _along(
 ) -> Directional:
     """Dℓ_z(θ)[u] for each sample z by `jvp`; θ and u may themselves be moving."""
 
-    def losses(params: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = task.outputs(params, buffers, inputs)
-        return task.losses_of(outputs, targets), outputs
+    def shares(params: Tensors) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        outputs = task.outputs(params, buffers, inputs, targets)
+        losses, share = task.losses_and_shares(outputs, targets)
+        return share, (losses, outputs)
 
-    value, tangent, outputs = jvp(losses, (params,), (direction,))
-    return Directional(value, task.predictions(dual.primal(outputs)), tangent)
+    _, tangent, (losses, outputs) = jvp(shares, (params,), (direction,))
+    return Directional(dual.primal(losses), task.predictions(dual.primal(outputs)), tangent)
 
 
 def _forward(
@@ -221,13 +222,13 @@ def _gradient(
 
 
 def _mean(
-    function: Callable[[torch.Tensor, torch.Tensor], Tensors], data: Data, chunk: int, rows: Rows
+    function: Callable[[torch.Tensor, torch.Tensor], Tensors], data: Data, chunk: int, rows: Rows, group: int
 ) -> Tensors:
     """The sums that `function` gives of each chunk, added up and divided by the number of samples."""
     count = len(data) if rows is None else len(rows)
     if count == 0:
         raise ValueError("A mean over no samples")
     total: Tensors = {}
-    for part in over_chunks(function, data, chunk, rows):
+    for part in over_chunks(function, data, chunk, rows, group):
         total = combine(total, 1.0, part) if total else part
     return {name: tensor / count for name, tensor in total.items()}

@@ -18,6 +18,7 @@ from worker.influence.directional import (
     hvp,
     mixed,
 )
+from worker.influence.gradients import refuse_groups
 from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint, Data, Trajectory, draw_rows
@@ -62,7 +63,7 @@ def sweep(
         "targets"}}, since every sample needs products with H_B of its own.
     """
     o = read(Eq9Options, options)
-    checkpoint, rows = trajectory.checkpoints[k], _batch_rows(len(train), o, seed, k)
+    checkpoint, rows = trajectory.checkpoints[k], _batch_rows(len(train), o, seed, k, task.group)
     g = gradient(task, checkpoint, train, chunk=chunk, rows=rows)
     if o.target == "self":
         parts = list(train.chunks(chunk, rows))
@@ -109,6 +110,7 @@ def _self_chunk(
     o: Eq9Options,
 ) -> Chunk:
     """a_t (D²L_B[G_z, G_z] + D²ℓ_z[G_z, G_B]): the one place where gradients of single samples are formed."""
+    refuse_groups(task)
     part = max(1, min(len(vectors["batch"]["inputs"]), len(inputs)))
     group = max(1, len(inputs) // part)  # samples at a time, so that one pass is over a chunk at most
     batch = Arrays(vectors["batch"]["inputs"], vectors["batch"]["targets"])
@@ -130,18 +132,20 @@ def _self_chunk(
         )
         return with_batch + of_batch / len(batch)
 
-    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
+    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs, targets)
     groups = Arrays(inputs, targets).chunks(group)
     contribution = a * torch.cat([brackets(x, y) for x, y in groups]).double()
     return Chunk(contribution, task.losses_of(outputs, targets), task.predictions(outputs), contribution)
 
 
-def _batch_rows(population: int, o: Eq9Options, seed: int, k: int) -> list[int] | None:
+def _batch_rows(population: int, o: Eq9Options, seed: int, k: int, group: int) -> list[int] | None:
     """Rows of B_k, those of several random batches one after another; None for all."""
     if o.batch == "full":
         return None
     return [
         row
         for i in range(o.batches_per_checkpoint)
-        for row in draw_rows(population, o.batch_size, seed=seed, stream=k * o.batches_per_checkpoint + i + 1)
+        for row in draw_rows(
+            population, o.batch_size, seed=seed, stream=k * o.batches_per_checkpoint + i + 1, group=group
+        )
     ]

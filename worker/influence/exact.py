@@ -108,21 +108,23 @@ def _batch(
     epsilon: float,
 ) -> tuple[torch.Tensor, Tensors]:
     """(Dℓ_z[r] of each row, float64 on the CPU; Σ_z H_z r), both from one derivative of the gradient."""
+    batch = task.of_batch(len(rows))
 
     def part(inputs: torch.Tensor, targets: torch.Tensor) -> Tensors:
         def losses(params: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-            each = task.losses(params, held, inputs, targets)
-            return each.sum(), each
+            outputs = batch.outputs(params, held, inputs, targets)
+            each, shares = batch.losses_and_shares(outputs, targets)
+            return each.sum(), shares
 
         def gradient(params: Tensors) -> Tensors:
-            slope, each = grad(losses, has_aux=True)(params)
-            return {**slope, SLOPES: each}
+            slope, shares = grad(losses, has_aux=True)(params)
+            return {**slope, SLOPES: shares}
 
         return derivative(gradient, params, direction, how, epsilon)
 
     total: Tensors = {}
     slopes: list[torch.Tensor] = []
-    for found in over_chunks(part, train, chunk, rows):
+    for found in over_chunks(part, train, chunk, rows, batch.group):
         slopes.append(found.pop(SLOPES).double().cpu())
         total = combine(total, 1.0, found) if total else found
     return torch.cat(slopes), total

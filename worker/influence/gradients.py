@@ -44,12 +44,23 @@ def sample_gradients(
     targets: torch.Tensor,
     use: Callable[[Tensors], torch.Tensor],
 ) -> torch.Tensor:
-    """use(G_z(θ_k)) of each sample z of a chunk: [B, …]."""
+    """use(G_z(θ_k)) of each sample z of a chunk: [B, …].
+
+    Raises:
+        ValueError: the losses depend on one another (`refuse_groups`).
+    """
+    refuse_groups(task)
 
     def loss(params: Tensors, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return task.losses(params, checkpoint.buffers, x[None], y[None])[0]
 
     return over_gradients(loss, checkpoint.params, (inputs, targets), use)
+
+
+def refuse_groups(task: Task) -> None:
+    """Raises ValueError where a loss depends on its group: a gradient of one is one of the whole group."""
+    if task.in_groups:
+        raise ValueError(f"By {task.loss} no sample has a gradient of its own: its loss takes a whole group")
 
 
 def rows_of(stacked: Tensors) -> torch.Tensor:

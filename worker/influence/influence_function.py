@@ -54,7 +54,7 @@ def sweep(
         return Sweep({})
     v = gradient(task, checkpoint, query_of(query), chunk=chunk)
     ensure_finite_vector("The gradient of the query loss", checkpoint.step, v)
-    rows = curvature_rows(len(train), o.hessian_samples, seed)
+    rows = curvature_rows(len(train), o.hessian_samples, seed, task.group)
     ridge = o.damping + (0.0 if schedule.decoupled else schedule.weight_decay)
 
     def product(flat: torch.Tensor) -> torch.Tensor:

@@ -9,12 +9,13 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from worker.influence.errors import SampleTooLargeError
-from worker.influence.task import Task
+from worker.influence.task import Task, whole
 from worker.influence.trajectory import Checkpoint, Data
 
 T = TypeVar("T")
 
 CACHED_BYTES = 40 << 20  # of what a chunk's passes make, beyond which it falls out of a CPU's caches
+LOGITS = 8  # tensors as large as the logits that a loss in groups keeps
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
 
@@ -27,7 +28,7 @@ def chunk_size(
     budget_bytes: int,
     most: int | None = None,
 ) -> int:
-    """Samples a chunk: as many as `budget_bytes` hold, no more than `most`, at least 1.
+    """Samples a chunk: as many as `budget_bytes` hold, no more than `most`, whole groups and at least one.
 
     Estimated from the shapes alone, never from the memory free at the moment, so that every worker cuts a job
     into the same chunks.
@@ -39,7 +40,7 @@ def chunk_size(
     each = bytes_per_sample(task, checkpoint, inputs_example, targets_example)
     cached = max(64, min(256, CACHED_BYTES // each))
     cap = most or (cached if inputs_example.device.type == "cpu" else 4096)
-    return max(1, min(cap, budget_bytes // each))
+    return max(task.group, whole(min(cap, budget_bytes // each), task.group))
 
 
 def by_pixel(inputs: torch.Tensor) -> torch.Tensor:
@@ -61,13 +62,16 @@ def bytes_per_sample(
 
     It keeps what a gradient keeps of a sample, and the tangents of that, and makes more on the way: five
     times what a gradient keeps bounds the peaks measured (MLP 3.6, CNNs 4.2 to 4.7). What does not depend on
-    the samples, such as weights, drops out of the difference between two samples and one.
+    the samples, such as weights, drops out of the difference between two samples and one. In groups, a row of
+    logits comes on top for each of the tensors that the loss makes of them.
     """
+    alone = task.of_batch(1)
     one, two = (
-        _bytes_kept(task, checkpoint, torch.cat([inputs_example] * n), torch.cat([targets_example] * n))
+        _bytes_kept(alone, checkpoint, torch.cat([inputs_example] * n), torch.cat([targets_example] * n))
         for n in (1, 2)
     )
-    return max(1, 5 * (two - one))
+    logits = LOGITS * task.group * next(iter(checkpoint.params.values())).itemsize if task.in_groups else 0
+    return max(1, 5 * (two - one + logits))
 
 
 def _bytes_kept(task: Task, checkpoint: Checkpoint, inputs: torch.Tensor, targets: torch.Tensor) -> int:
@@ -87,26 +91,32 @@ def _bytes_kept(task: Task, checkpoint: Checkpoint, inputs: torch.Tensor, target
 
 
 def halving(
-    function: Callable[[Sequence[int] | range], T], rows: Sequence[int] | range, size: int
+    function: Callable[[Sequence[int] | range], T],
+    rows: Sequence[int] | range,
+    size: int,
+    group: int = 1,
 ) -> Iterator[T]:
     """function(part) of each part of `rows`, `size` rows long, in order; out of memory halves the size.
 
-    Once halved, it stays so for the rest of the rows.
+    Once halved, it stays so for the rest of the rows. Parts are whole groups of `group` rows, the last of
+    which may be shorter and is then a part of its own.
 
     Raises:
-        SampleTooLargeError: a single row does not fit either.
+        SampleTooLargeError: a single row, or group, does not fit either.
     """
-    start = 0
+    start, size = 0, max(group, whole(size, group))
     while start < len(rows):
         part = rows[start : start + size]
+        part = part[: whole(len(part), group)]
         result = _unless_out_of_memory(function, part)
         if result is None:
-            if len(part) == 1:
+            if len(part) <= group:
+                least = "sample" if group == 1 else f"group of {group}"
                 raise SampleTooLargeError(
-                    "Not even one sample at a time fits into memory: give the worker more, or use a smaller "
-                    "network or smaller inputs"
+                    f"Not even one {least} at a time fits into memory: give the worker more, or use a "
+                    "smaller network or smaller inputs"
                 )
-            size = len(part) // 2
+            size = max(group, whole(len(part) // 2, group))
             continue
         start += len(part)
         yield result[0]
@@ -117,6 +127,7 @@ def over_chunks(
     data: Data,
     size: int,
     rows: Sequence[int] | range | None = None,
+    group: int = 1,
 ) -> Iterator[T]:
     """function(inputs, targets) of each chunk of `rows` (None: all), in order, by `halving`."""
 
@@ -124,7 +135,7 @@ def over_chunks(
         [(inputs, targets)] = data.chunks(len(part), part)
         return function(inputs, targets)
 
-    return halving(of, range(len(data)) if rows is None else rows, size)
+    return halving(of, range(len(data)) if rows is None else rows, size, group)
 
 
 def _unless_out_of_memory(

@@ -129,7 +129,7 @@ def plain_losses(
     task: Task, checkpoint: Checkpoint, inputs: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(losses [B], predictions [B]) of a chunk, by one forward pass."""
-    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
+    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs, targets)
     return task.losses_of(outputs, targets), task.predictions(outputs)
 
 

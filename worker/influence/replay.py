@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch.func import functional_call
 
 from worker.influence.order import UNUSED
 from worker.influence.task import Task, Tensors
@@ -62,7 +61,7 @@ def advance(task: Task, trajectory: Trajectory, train: Data, k: int, state: Stat
     leaves = {name: t.detach().clone().requires_grad_() for name, t in state.params.items()}
     [(inputs, targets)] = train.chunks(len(rows), rows)
     with torch.enable_grad():
-        outputs = functional_call(task.network, {**leaves, **held}, (inputs,))
+        outputs = task.of_batch(len(rows)).call({**leaves, **held}, inputs, targets)
         loss = task.losses_of(outputs, targets).mean()
         gradients = torch.autograd.grad(loss, list(leaves.values()))
     optimizer = _optimizer(schedule, list(leaves.values()), schedule.rate(step))

@@ -11,7 +11,7 @@ from torch.func import grad, vmap
 
 from worker.influence.memory import bytes_per_sample, halving
 from worker.influence.order import UNUSED
-from worker.influence.task import Task, Tensors
+from worker.influence.task import Task, Tensors, whole
 from worker.influence.trajectory import Checkpoint, Data
 
 Optimizer = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
@@ -229,7 +229,8 @@ def _one_by_one(
 
 def _weighted_loss(task: Task, buffers: Tensors) -> Callable[..., torch.Tensor]:
     def loss(params: Tensors, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return (task.losses(params, buffers, x, y) * weight).sum()
+        batch = task.of_batch(len(x))
+        return batch.weighted(batch.outputs(params, buffers, x, y), y, weight)
 
     return loss
 
@@ -248,7 +249,7 @@ def _query_losses(
     """[R, Q], as many queries at a time as training took samples."""
     dtype, runs = next(iter(params.values())).dtype, len(next(iter(params.values())))
     parts = []
-    for inputs, targets in query.chunks(chunk):
+    for inputs, targets in query.chunks(max(task.group, whole(chunk, task.group))):
         x = as_dtype(inputs, dtype)
         if batched:
             parts.append(vmap(lambda p, x=x, y=targets: task.losses(p, buffers, x, y))(params))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from worker.influence.errors import NonFiniteError
+from worker.influence.gradients import refuse_groups
 from worker.influence.memory import chunk_size, halving
 from worker.influence.methods import METHODS
 from worker.influence.per_query import PER_QUERY
@@ -85,6 +86,7 @@ def score_queries(
     As `score`, for the methods of `per_query.PER_QUERY`; as many queries are taken at a time as `QUERY_BYTES`
     hold vectors of.
     """
+    refuse_groups(task)
     method = _method(PER_QUERY, method_name)
     chunk = _chunk(task, trajectory, train, chunk)
     each = sum(t.nbytes for t in trajectory.checkpoints[-1].params.values())
@@ -167,7 +169,7 @@ def score_rows(
 ) -> Chunk:
     """What checkpoint k says of `rows`, on the CPU, losses in float64.
 
-    Rows that start at a multiple of `chunk` give the same bits as a pass over all of them.
+    Rows that start at a multiple of `chunk`, in whole groups, give the same bits as a pass over all of them.
     """
 
     def of(part: Sequence[int] | range) -> Chunk:
@@ -183,7 +185,7 @@ def score_rows(
             None if found.self_influence is None else found.self_influence.cpu(),
         )
 
-    parts = list(halving(of, rows, chunk))
+    parts = list(halving(of, rows, chunk, task.group))
     own = [part.self_influence for part in parts if part.self_influence is not None]
     return Chunk(
         torch.cat([part.contribution for part in parts]),

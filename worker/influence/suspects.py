@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as nnf
 
+from worker.influence import contrastive
 from worker.influence.gradients import sample_gradients
 from worker.influence.pieces import Chunk, Options, plain_losses, read
 from worker.influence.task import Task, Tensors
@@ -78,7 +79,7 @@ def el2n_chunk(
     """
     read(NoOptions, options)
     checkpoint, m = trajectory.checkpoints[k], len(trajectory.checkpoints)
-    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs)
+    outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs, targets)
     losses, predictions = task.losses_of(outputs, targets), task.predictions(outputs)
     errors = _errors(task, outputs, targets).flatten(1).double().norm(dim=1)
     return Chunk(errors / m, losses, predictions).checked(checkpoint.step)
@@ -96,7 +97,9 @@ def squared_gradient_norms(
 
 
 def _errors(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """p - y, as the outputs [B, …]."""
+    """p - y, as the outputs [B, …]; of clip: `contrastive.errors`."""
+    if task.in_groups:
+        return contrastive.errors(outputs)
     if task.loss == "cross_entropy":
         labels = nnf.one_hot(targets, outputs.shape[1]).movedim(-1, 1)
         return outputs.softmax(1) - labels

@@ -158,11 +158,14 @@ class Arrays:
             yield self.inputs[part], self.targets[part]
 
 
-def draw_rows(population: int, size: int, *, seed: int, stream: int = 0) -> list[int]:
+def draw_rows(population: int, size: int, *, seed: int, stream: int = 0, group: int = 1) -> list[int]:
     """`size` different rows out of `population`, ascending; the same for the same seed and stream.
 
-    A stream of its own keeps, say, the batches of different checkpoints apart.
+    A stream of its own keeps, say, the batches of different checkpoints apart. Where a group of rows belongs
+    together, whole groups are drawn, as many as `size` rows hold and at least one; of several, not the last
+    one where it is shorter.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63)
-    rows: list[int] = torch.randperm(population, generator=generator)[:size].tolist()
-    return sorted(rows)
+    groups, wanted = max(1, population // group), max(1, size // group)
+    drawn: list[int] = torch.randperm(groups, generator=generator)[:wanted].tolist()
+    return [row for g in sorted(drawn) for row in range(g * group, min((g + 1) * group, population))]

@@ -80,6 +80,29 @@ def _softmax(func: Rule, x: Dual, dim: int, dtype: Any = None, **stacklevel: Any
     return Dual(y, share - y * share.sum(dim, keepdim=True), x.level)
 
 
+@rule("logsumexp")
+def _logsumexp(func: Rule, x: Dual, dim: int, keepdim: bool = False) -> Dual:
+    value = torch.logsumexp(x.value, dim, keepdim)
+    return Dual(value, (torch.softmax(x.value, dim) * x.tangent).sum(dim, keepdim=keepdim), x.level)
+
+
+@rule("exp")
+def _exp(func: Rule, x: Dual) -> Dual:
+    y = torch.exp(x.value)
+    return Dual(y, x.tangent * y, x.level)
+
+
+@rule("log1p")
+def _log1p(func: Rule, x: Dual) -> Dual:
+    return Dual(torch.log1p(x.value), x.tangent * torch.reciprocal(x.value + 1), x.level)
+
+
+@rule("reciprocal")
+def _reciprocal(func: Rule, x: Dual) -> Dual:
+    y = torch.reciprocal(x.value)
+    return Dual(y, -(x.tangent * (y * y)), x.level)
+
+
 @rule("rsqrt")
 def _rsqrt(func: Rule, x: Dual) -> Dual:
     y = torch.rsqrt(x.value)
