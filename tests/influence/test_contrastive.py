@@ -198,9 +198,7 @@ def test_a_pair_left_out_is_nobodys_alternative(run: PairRun) -> None:
     """Retraining side by side, as `evaluate` does it, is training without the pair."""
     order, rates = torch.tensor([[0, 7, 3, 9], [5, 1, 8, 2], [4, 6, -1, -1]]), (0.4, 0.1, 0.3)
     start = run.trajectory.checkpoints[0].params
-    found = leave_one_out(
-        run.task, start, {}, run.train, run.query, order=order, rates=rates, removed=[3, 4]
-    )
+    found = leave_one_out(run.task, start, {}, run.train, run.query, order=order, rates=rates, removed=[3, 4])
 
     def trained(left_out: int | None) -> torch.Tensor:
         params = dict(start)
