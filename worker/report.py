@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.catalog import DiffIn
 from app.catalog.options import BATCH
-from worker.influence.replay import carries
+from worker.influence.training import carries
 from worker.job import InfluenceJob, Place
 
 Notes = Sequence[tuple[Place, dict[str, float]]]

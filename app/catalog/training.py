@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import cos, pi
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -111,23 +112,46 @@ class Constant(Strict):
     name: Literal["constant"]
     learning_rate: Positive
 
+    def rate(self, step: int, total: int) -> float:
+        """η of `step`, counted from 0, of `total`."""
+        return self.learning_rate
 
-class Cosine(Strict):
+
+class Falling(Strict):
+    """From `learning_rate` down to `min_learning_rate`, after a linear warm-up."""
+
+    learning_rate: Positive
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+    def rate(self, step: int, total: int) -> float:
+        """η of `step`, counted from 0, of `total`: η(t + 1)/w in the w steps of the warm-up, then down."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        height = self._height((step - self.warmup_steps) / (total - self.warmup_steps))
+        return self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * height
+
+    def _height(self, share: float) -> float:
+        """From 1 to 0 as the `share` of the steps after the warm-up that are done goes from 0 to 1."""
+        raise NotImplementedError
+
+
+class Cosine(Falling):
     """From `learning_rate` down to `min_learning_rate` over half a cosine, after a linear warm-up."""
 
     name: Literal["cosine"]
-    learning_rate: Positive
-    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+    def _height(self, share: float) -> float:
+        return (1 + cos(pi * share)) / 2
 
 
-class Linear(Strict):
+class Linear(Falling):
     """From `learning_rate` down to `min_learning_rate` on a line, after a linear warm-up."""
 
     name: Literal["linear"]
-    learning_rate: Positive
-    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+    def _height(self, share: float) -> float:
+        return 1 - share
 
 
 class StepDecay(Strict):
@@ -138,6 +162,10 @@ class StepDecay(Strict):
     step_size: Annotated[int, Field(ge=1)]
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 
+    def rate(self, step: int, total: int) -> float:
+        """η of `step`, counted from 0."""
+        return self.learning_rate * self.gamma ** (step // self.step_size)
+
 
 LearningRates = Annotated[Constant | Cosine | Linear | StepDecay, Field(discriminator="name")]
 
@@ -145,7 +173,7 @@ LearningRates = Annotated[Constant | Cosine | Linear | StepDecay, Field(discrimi
 class Recipe(Strict):
     """How to train the run again: what jobs that retrain follow. Its seed also tells the batch order."""
 
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer | None = Field(None, description="null: the trajectory's own, or plain SGD.")
     schedule: LearningRates | None = Field(
         None, description="The learning rate over the steps; null: as the checkpoints' learning rates say."
     )
@@ -165,3 +193,15 @@ class Recipe(Strict):
         if (self.epochs is None) == (self.total_steps is None):
             raise refusal("give epochs or total_steps, one of them.")
         return self
+
+    def steps(self, num_train: int) -> int:
+        """Optimizer steps on so many training samples; 0 where they give no batch."""
+        per_epoch = num_train // self.batch_size if self.drop_last else -(-num_train // self.batch_size)
+        if self.total_steps is not None:
+            return self.total_steps if per_epoch else 0
+        return (self.epochs or 0) * per_epoch
+
+    def rates(self, total: int) -> list[float] | None:
+        """η of each of `total` steps; None where the schedule is left to the checkpoints."""
+        schedule = self.schedule
+        return None if schedule is None else [schedule.rate(step, total) for step in range(total)]

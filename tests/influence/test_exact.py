@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from tests.influence import reference
 from tests.influence.conftest import close
-from worker.influence import replay
+from worker.influence import replay, training
 from worker.influence.score import Result, score
 from worker.influence.task import Loss, Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint, Schedule, Trajectory
@@ -86,7 +86,7 @@ def trained(loss: Loss = "cross_entropy", **how: Any) -> Trained:
         if t in KEPT:
             memory = {
                 kind: {name: optimizer.state[p][kind].clone() for name, p in network.named_parameters()}
-                for kind in (replay.carries(schedule) if t else ())
+                for kind in (training.carries(schedule) if t else ())
             }
             before = KEPT[KEPT.index(t) - 1] if t else 0
             checkpoints.append(Checkpoint(t, tuple(rate(i) for i in range(before, t)), params, {}, memory))
@@ -148,7 +148,8 @@ def test_replayed_states_are_the_runs_own_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], slots: int
 ) -> None:
     run = trained(**how)
-    size = sum(t.nbytes for t in run.states[0].values()) * (1 + len(replay.carries(run.trajectory.schedule)))
+    parts = 1 + len(training.carries(run.trajectory.schedule))
+    size = parts * sum(t.nbytes for t in run.states[0].values())
     monkeypatch.setattr(replay, "STATES_BYTES", slots * size)
     found = dict(replay.backwards(run.task, run.trajectory, run.train, 0, 2, T - 1))
     assert list(found) == list(range(T - 1, 1, -1))

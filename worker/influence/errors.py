@@ -24,6 +24,14 @@ class NonFiniteError(ArithmeticError):
         return NonFiniteError(self.what, self.step, None if self.row is None else self.row + rows)
 
 
+class DivergedError(ArithmeticError):
+    """Training left the finite numbers; `step` is the first whose loss was not finite, counted from 0."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"The loss is not finite at step {step}")
+        self.step = step
+
+
 class SampleTooLargeError(RuntimeError):
     """Not even a chunk of one sample fits into memory."""
 

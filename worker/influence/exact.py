@@ -8,8 +8,9 @@ from torch.func import grad
 from worker.influence.directional import Differentiation, derivative
 from worker.influence.errors import ensure_finite_rows
 from worker.influence.memory import over_chunks
-from worker.influence.replay import State, advance, backwards, batch_rows
+from worker.influence.replay import backwards, batch_rows, replayed
 from worker.influence.task import Task, Tensors
+from worker.influence.training import State
 from worker.influence.trajectory import Data, Schedule, Trajectory
 from worker.influence.vectors import combine, norm
 
@@ -55,7 +56,7 @@ def exact(
     after = end = None
     for step, state in backwards(task, trajectory, train, k - 1, first, last):
         if after is None:
-            after = end = advance(task, trajectory, train, k - 1, state, step)
+            after = end = replayed(task, trajectory, train, k - 1, state, step, step + 1)
         rate = schedule.rate(step)
         r = combine(u, -rate, _preconditioned(w, after, schedule, step))
         params = {name: state.params[name] for name in w}

@@ -6,32 +6,14 @@ of the training run, bit for bit where they run on a machine like its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
-
-import torch
+from collections.abc import Iterator
 
 from worker.influence.order import UNUSED
-from worker.influence.task import Task, Tensors
+from worker.influence.task import Task
+from worker.influence.training import State, carries, rows_of, steps
 from worker.influence.trajectory import Checkpoint, Data, Schedule, Trajectory
 
 STATES_BYTES = 1 << 30  # of the states kept at a time; beyond it they are replayed again
-
-
-@dataclass(frozen=True)
-class State:
-    """θ_t before step t, with all that was trained, and what the optimizer carries (`Checkpoint.state`)."""
-
-    params: Tensors
-    memory: dict[str, Tensors]
-
-
-def carries(schedule: Schedule) -> tuple[str, ...]:
-    """What the run's optimizer carries from step to step, by torch's names."""
-    if schedule.optimizer != "sgd":
-        return ("exp_avg", "exp_avg_sq")
-    return ("momentum_buffer",) if schedule.momentum else ()
 
 
 def can_start(checkpoint: Checkpoint, schedule: Schedule) -> bool:
@@ -49,35 +31,19 @@ def state_of(checkpoint: Checkpoint, schedule: Schedule) -> State:
 def batch_rows(trajectory: Trajectory, step: int) -> list[int]:
     """Rows of the training set in the batch of `step`."""
     assert trajectory.order is not None  # noqa: S101  (else nothing is replayed)
-    rows: list[int] = [row for row in trajectory.order[step].tolist() if row != UNUSED]
-    return rows
+    return rows_of(trajectory.order, step)
 
 
-def advance(task: Task, trajectory: Trajectory, train: Data, k: int, state: State, step: int) -> State:
-    """The state after `step`, from the one before it, by torch's own optimizer; k: whose buffers hold."""
-    schedule, rows = trajectory.schedule, batch_rows(trajectory, step)
+def replayed(
+    task: Task, trajectory: Trajectory, train: Data, k: int, state: State, start: int, stop: int
+) -> State:
+    """The state before step `stop`, from the one before step `start`; k: whose buffers hold."""
+    assert trajectory.order is not None  # noqa: S101  (else nothing is replayed)
     checkpoint = trajectory.checkpoints[k]
     held = {name: t for name, t in checkpoint.buffers.items() if name not in checkpoint.frozen}
-    leaves = {name: t.detach().clone().requires_grad_() for name, t in state.params.items()}
-    [(inputs, targets)] = train.chunks(len(rows), rows)
-    with torch.enable_grad():
-        outputs = task.of_batch(len(rows)).call({**leaves, **held}, inputs, targets)
-        loss = task.losses_of(outputs, targets).mean()
-        gradients = torch.autograd.grad(loss, list(leaves.values()))
-    optimizer = _optimizer(schedule, list(leaves.values()), schedule.rate(step))
-    for name, leaf in leaves.items():
-        if state.memory:
-            optimizer.state[leaf] = {kind: part[name].clone() for kind, part in state.memory.items()}
-            if schedule.optimizer != "sgd":
-                optimizer.state[leaf]["step"] = torch.tensor(float(step))
-    for leaf, gradient in zip(leaves.values(), gradients, strict=True):
-        leaf.grad = gradient
-    optimizer.step()
-    memory = {
-        kind: {name: optimizer.state[leaf][kind] for name, leaf in leaves.items()}
-        for kind in carries(schedule)
-    }
-    return State({name: leaf.detach() for name, leaf in leaves.items()}, memory)
+    for done in steps(task, trajectory.schedule, trajectory.order, train, state, held, start, stop):
+        state = done.state
+    return state
 
 
 def backwards(
@@ -95,17 +61,12 @@ def backwards(
     size = sum(t.nbytes for part in (state.params, *state.memory.values()) for t in part.values())
     slots = max(2, STATES_BYTES // max(1, size))
 
-    def forward(state: State, start: int, stop: int) -> State:
-        for t in range(start, stop):
-            state = advance(task, trajectory, train, k, state, t)
-        return state
-
     def walk(state: State, start: int, stop: int) -> Iterator[tuple[int, State]]:
         stride = -(-(stop - start) // slots)
         marks = [(start, state)]
         while marks[-1][0] + stride < stop:
             at, latest = marks[-1]
-            marks.append((at + stride, forward(latest, at, at + stride)))
+            marks.append((at + stride, replayed(task, trajectory, train, k, latest, at, at + stride)))
         while marks:
             at, latest = marks.pop()
             if stride == 1:
@@ -113,7 +74,7 @@ def backwards(
             else:
                 yield from walk(latest, at, min(at + stride, stop))
 
-    return walk(forward(state, step, first), first, last + 1)
+    return walk(replayed(task, trajectory, train, k, state, step, first), first, last + 1)
 
 
 def first_replayable(trajectory: Trajectory) -> int | None:
@@ -140,13 +101,3 @@ def check_order(trajectory: Trajectory, population: int) -> None:
     empty = (used == UNUSED).all(1)
     if empty.any():
         raise ValueError(f"The batch order has no sample in step {int(empty.nonzero()[0, 0])}")
-
-
-def _optimizer(schedule: Schedule, leaves: Sequence[torch.Tensor], rate: float) -> torch.optim.Optimizer:
-    how: dict[str, Any] = {"lr": rate, "weight_decay": schedule.weight_decay}
-    if schedule.optimizer == "sgd":
-        if schedule.decoupled and schedule.weight_decay:
-            raise ValueError("SGD with decoupled weight decay is none of torch's: it can't be replayed")
-        return torch.optim.SGD(leaves, momentum=schedule.momentum, **how)
-    kind = torch.optim.AdamW if schedule.decoupled else torch.optim.Adam
-    return cast(torch.optim.Optimizer, kind(leaves, betas=schedule.betas, eps=schedule.eps, **how))
