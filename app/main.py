@@ -21,13 +21,13 @@ from app.api import (
     events,
     health,
     influences,
-    jobs,
     problems,
     samples,
     scores,
     trajectories,
     trajectory_files,
 )
+from app.api.jobs import routes as jobs
 from app.api.metrics import Metrics
 from app.api.middleware import BodyLimit, Measured, RequestId
 from app.settings import Settings

@@ -16,6 +16,7 @@ from worker.problems import UserError, problem
 from worker.process import Process, process, stopping
 from worker.reduce import reduce
 from worker.score import block, sweep
+from worker.train import conclude, prepare, train
 from worker.validate import validate
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
     "sweep": sweep,
     "block": block,
     "reduce": reduce,
+    "prepare": prepare,
+    "train": train,
+    "conclude": conclude,
 }
 STAY_SECONDS = 20.0  # how long one message may keep the worker on one job before others get their turn
 

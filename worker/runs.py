@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -116,22 +116,47 @@ class Checkpoints(Sequence[Checkpoint]):
         return {kind: {name: part[name] for name in self._names.trained} for kind, part in found.items()}
 
 
-def _schedule(trajectory: tables.Trajectory, rows: Sequence[tables.Checkpoint], num_train: int) -> Schedule:
-    optimizer, steps = trajectory.optimizer, [row.step for row in rows]
+def schedule_of(
+    optimizer: Mapping[str, Any],
+    steps: tuple[int, ...],
+    learning_rates: tuple[tuple[float, ...], ...],
+    total_steps: int | None,
+    train_size: int,
+) -> Schedule:
+    """The schedule of a run whose optimizer the catalog's `Optimizer` describes."""
     return Schedule(
-        steps=tuple(steps),
-        learning_rates=tuple(
-            tuple(row.learning_rates or [row.learning_rate] * (row.step - start))
-            for row, start in zip(rows, [0, *steps], strict=False)
-        ),
-        total_steps=trajectory.total_steps,
-        train_size=trajectory.train_size or num_train,
+        steps=steps,
+        learning_rates=learning_rates,
+        total_steps=total_steps,
+        train_size=train_size,
         momentum=optimizer.get("momentum", 0.0),
         weight_decay=optimizer.get("weight_decay", 0.0),
         decoupled=optimizer["name"] == "adamw",
         optimizer=optimizer["name"],
         betas=tuple(optimizer.get("betas") or Schedule.betas),
         eps=optimizer.get("eps") or Schedule.eps,
+    )
+
+
+def rates_of(
+    trajectory: tables.Trajectory, rows: Sequence[tables.Checkpoint], num_train: int, total: int
+) -> list[float]:
+    """The learning rates of the first `total` steps, as the checkpoints `rows` tell them."""
+    schedule = _schedule(trajectory, rows, num_train)
+    return [schedule.rate(step) for step in range(total)]
+
+
+def _schedule(trajectory: tables.Trajectory, rows: Sequence[tables.Checkpoint], num_train: int) -> Schedule:
+    steps = [row.step for row in rows]
+    return schedule_of(
+        trajectory.optimizer,
+        tuple(steps),
+        tuple(
+            tuple(row.learning_rates or [row.learning_rate] * (row.step - start))
+            for row, start in zip(rows, [0, *steps], strict=False)
+        ),
+        trajectory.total_steps,
+        trajectory.train_size or num_train,
     )
 
 

@@ -98,7 +98,7 @@ def admit(
         raise ApiProblem(422, "query_required", detail, pointer="/query_dataset_id")
     named = {"/train_dataset_id": train} | ({"/query_dataset_id": query} if query else {})
     for pointer, dataset in named.items():
-        _refuse_invalid(dataset, pointer)
+        refuse_invalid(dataset, pointer)
     runs = [Run(locked[pointer], _sound(locked[pointer], pointer), pointer) for pointer in trajectories]
     _check_one_kind(runs)
     _check_ready(runs, named, method)
@@ -107,9 +107,9 @@ def admit(
         last, n = run.checkpoints[-1].step, train.num_samples or 0
         check_order(run.trajectory, last, n, method, run.pointer)
     for pointer, dataset in named.items():
-        _check_fits(runs[0].trajectory, dataset, pointer)
+        check_fits(runs[0].trajectory, dataset, pointer)
     if query is not None:
-        _check_alike(train, query)
+        check_alike(train, query)
     for run in runs:
         _check_train_size(run, train)
     num_query = _count(Arrays(session, blobs, query), labels, indices) if query is not None else 0
@@ -118,7 +118,7 @@ def admit(
     return admitted
 
 
-def _refuse_invalid(dataset: Dataset, pointer: str) -> None:
+def refuse_invalid(dataset: Dataset, pointer: str) -> None:
     if dataset.status == "invalid":
         why = (dataset.error or {}).get("detail", "")
         raise ApiProblem(
@@ -166,6 +166,11 @@ def _check_ready(runs: list[Run], named: dict[str, Dataset], method: Options) ->
         files: list[Checkpoint | BatchOrder | TrajectoryFile] = [*run.trajectory.files, *run.checkpoints]
         files += [order] if order else []
         waiting += [(run.pointer, one.id) for one in files if one.status == "validating"]
+    refuse_waiting(waiting)
+
+
+def refuse_waiting(waiting: Sequence[tuple[str, str]]) -> None:
+    """Raises 409 where inputs, (pointer, id) each, are still being validated."""
     if waiting:
         detail = f"Still being validated: {', '.join(one for _, one in waiting[:5])}; ask again in a moment."
         errors = [(pointer, f"{one} is being validated") for pointer, one in waiting]
@@ -197,7 +202,7 @@ def _check_train_size(run: Run, train: Dataset) -> None:
         raise ApiProblem(422, "train_size_too_small", detail, pointer="/train_dataset_id")
 
 
-def _check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
+def check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
     """Whether the network takes the data set's inputs and has outputs for its targets."""
     config = config_of(trajectory.architecture)
     given, target = dataset.info["input"], dataset.info["target"]
@@ -217,7 +222,7 @@ def _check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
         raise ApiProblem(422, code, f"The data set {dataset.id}: {wrong}", pointer=pointer)
 
 
-def _check_alike(train: Dataset, query: Dataset) -> None:
+def check_alike(train: Dataset, query: Dataset) -> None:
     """One shape for both; an image counts as its channels, height and width, however it is stored."""
     ours, theirs = (
         image_shape(tuple(info["shape"]), info["dtype"]) or tuple(info["shape"])

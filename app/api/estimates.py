@@ -8,16 +8,26 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from app.api.admission import Admitted
 from app.api.deps import Blobs, Caller, Config
 from app.api.idempotency import Answer, OncePost
-from app.api.jobs import InfluenceJobIn, admitted
+from app.api.jobs import influence
+from app.api.jobs.influence import InfluenceJobIn
+from app.api.jobs.train_admission import admit
+from app.api.jobs.train_body import TrainJobIn
+from app.api.jobs.types import NewJob
 from app.api.problems import PROBLEMS, responses
+from app.catalog import ARCHITECTURES
+from app.catalog.options import GRADIENT
+from app.settings import Settings
 from app.store import jobs
-from app.store.tables import Job
+from app.store.blobs import BlobStore
+from app.store.tables import Checkpoint, Job, Trajectory, TrajectoryFile
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
+TRAINING_VECTORS = (
+    6  # weights, gradients and two moments, and the weights before the step with what it carried
+)
 PARAMETER_VECTORS = 4  # the checkpoint, the vectors shared by all samples, and one in the making
 
 
@@ -38,40 +48,82 @@ class Estimate(BaseModel):
 @router.post(
     "/estimate", summary="Estimate a job's cost", response_model=Estimate, responses=responses(404, 409)
 )
-def estimate_job(
-    body: InfluenceJobIn, caller: Caller, blobs: Blobs, settings: Config, once: OncePost
-) -> Response:
+def estimate_job(body: NewJob, caller: Caller, blobs: Blobs, settings: Config, once: OncePost) -> Response:
     """Takes the same body as a job, makes the same checks, and starts nothing."""
 
     def estimate(session: Session) -> Answer:
-        inputs = admitted(session, blobs, caller.project_id, body)
-        method = body.method
-        passes = method.repeats * sum(method.cost(extent) for extent in inputs.extents)
-        basis, timing = _last_timing(session, caller.project_id, inputs)
-        largest = max(one.bytes for one in inputs.checkpoints)
-        vectors = PARAMETER_VECTORS + (inputs.num_query if method.by_query else 0)
-        return Answer(
-            200,
-            Estimate(
-                forward_passes=passes,
-                seconds=timing["seconds"] * passes / timing["forward_passes"] if timing else None,
-                device=timing["device"] if timing else None,
-                memory_bytes=settings.memory_bytes + vectors * largest,
-                basis=basis,
-            ),
-        )
+        if isinstance(body, TrainJobIn):
+            return Answer(200, _training(session, caller.project_id, settings, body))
+        return Answer(200, _influence(session, blobs, caller.project_id, settings, body))
 
     return once.run(estimate)
 
 
-def _last_timing(
-    session: Session, project_id: str, inputs: Admitted
-) -> tuple[Literal["trajectory", "architecture"] | None, dict[str, Any] | None]:
+def _influence(
+    session: Session, blobs: BlobStore, project_id: str, settings: Settings, body: InfluenceJobIn
+) -> Estimate:
+    inputs = influence.admitted(session, blobs, project_id, body)
+    method = body.method
+    passes = method.repeats * sum(method.cost(extent) for extent in inputs.extents)
+    largest = max(one.bytes for one in inputs.checkpoints)
+    vectors = PARAMETER_VECTORS + (inputs.num_query if method.by_query else 0)
+    memory = settings.memory_bytes + vectors * largest
     first = inputs.runs[0].trajectory
-    same = jobs.last_succeeded(session, project_id, trajectory_id=first.id)
-    if (timing := _timing(same)) is not None:
-        return "trajectory", timing
-    like = jobs.last_succeeded(session, project_id, architecture=first.architecture)
+    return _estimate(session, project_id, body.type, passes, memory, first.id, first.architecture)
+
+
+def _training(session: Session, project_id: str, settings: Settings, body: TrainJobIn) -> Estimate:
+    asked = admit(session, project_id, body)
+    n = asked.train.num_samples or 0
+    at_the_end = n + (asked.query.num_samples or 0 if asked.query else 0)
+    passes = GRADIENT * asked.recipe.samples(n) + at_the_end
+    memory = settings.memory_bytes + TRAINING_VECTORS * _network_bytes(asked.described)
+    source = asked.source.id if asked.source is not None else None
+    architecture = asked.described.architecture
+    return _estimate(session, project_id, body.type, passes, memory, source, architecture)
+
+
+def _network_bytes(described: Trajectory) -> int:
+    """Of its parameters, as far as the records tell."""
+    name = described.architecture["name"]
+    if name in ARCHITECTURES:
+        config = ARCHITECTURES[name].config.model_validate(described.architecture["config"])
+        return 4 * config.num_parameters
+    files: list[Checkpoint | TrajectoryFile] = [*described.checkpoints, *described.files]
+    return max((one.bytes for one in files), default=0)
+
+
+def _estimate(
+    session: Session,
+    project_id: str,
+    kind: str,
+    passes: int,
+    memory: int,
+    trajectory_id: str | None,
+    architecture: dict[str, Any],
+) -> Estimate:
+    basis, timing = _last_timing(session, project_id, kind, trajectory_id, architecture)
+    return Estimate(
+        forward_passes=passes,
+        seconds=timing["seconds"] * passes / timing["forward_passes"] if timing else None,
+        device=timing["device"] if timing else None,
+        memory_bytes=memory,
+        basis=basis,
+    )
+
+
+def _last_timing(
+    session: Session,
+    project_id: str,
+    kind: str,
+    trajectory_id: str | None,
+    architecture: dict[str, Any],
+) -> tuple[Literal["trajectory", "architecture"] | None, dict[str, Any] | None]:
+    if trajectory_id is not None:
+        same = jobs.last_succeeded(session, project_id, kind, trajectory_id=trajectory_id)
+        if (timing := _timing(same)) is not None:
+            return "trajectory", timing
+    like = jobs.last_succeeded(session, project_id, kind, architecture=architecture)
     if (timing := _timing(like)) is not None:
         return "architecture", timing
     return None, None

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from app.api.deps import Caller, Db
-from app.api.jobs import JobId, found_job
+from app.api.jobs.resource import JobId, found_job
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, responses
 from app.store import events, jobs

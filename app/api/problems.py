@@ -28,6 +28,7 @@ CODES = {
     415: "unsupported_media_type",
 }
 TITLES = {
+    "batch_too_large": "The data give no batch",
     "batch_order_mismatch": "The batch order does not fit the run",
     "client_disconnected": "The client went away",
     "empty_file": "The file is empty",
@@ -58,10 +59,15 @@ TITLES = {
     "not_ready": "The service is not ready",
     "payload_too_large": "The request is too large",
     "query_required": "The method needs a query data set",
+    "recipe_required": "The job needs a recipe",
     "request_in_flight": "The same request is still in flight",
     "shape_mismatch": "The data do not fit the network",
+    "schedule_required": "The recipe needs a schedule",
+    "step_out_of_range": "The run is shorter than that",
     "step_taken": "The trajectory has a checkpoint at this step",
+    "too_many_checkpoints": "The run would keep too many checkpoints",
     "too_many_influences": "There are too many pairs of samples and queries",
+    "too_many_steps": "The run would be too long",
     "total_steps_too_small": "The trajectory ends before its last checkpoint",
     "trajectories_differ": "The trajectories are not of one kind",
     "train_size_too_small": "The training set is larger than train_size",
@@ -70,6 +76,7 @@ TITLES = {
     "unknown_format": "No data set format has this name",
     "unknown_method": "No method has this name",
     "unsafe_file": "Files of this kind can run code",
+    "wrong_job_type": "Jobs of another type have this",
     "unsupported_media_type": "The body has another media type than expected",
 }
 
@@ -214,6 +221,8 @@ def _pointer(error: Mapping[str, Any], body: Any) -> str:
     source, *path = error["loc"]
     if source != "body":
         return ":".join(map(str, error["loc"]))
+    if not path and error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"/{_discriminator(error)}"  # the body itself is one of several kinds
     kept, here = [], body
     for at, key in enumerate(path):
         try:
@@ -225,11 +234,19 @@ def _pointer(error: Mapping[str, Any], body: Any) -> str:
     return "".join(f"/{key}" for key in kept)
 
 
+def _discriminator(error: Mapping[str, Any]) -> str:
+    """The field that tells the members of a union apart."""
+    return str(error["ctx"]["discriminator"]).strip("'")
+
+
 def _words(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     match error["type"]:
         case "union_tag_invalid":
-            return f"unknown {error['loc'][-1]} '{context['tag']}'; known: {context['expected_tags']}"
+            what = error["loc"][-1] if len(error["loc"]) > 1 else _discriminator(error)
+            return f"unknown {what} '{context['tag']}'; known: {context['expected_tags']}"
+        case "union_tag_not_found" if len(error["loc"]) == 1:
+            return "is required"
         case "extra_forbidden":
             return "unknown field: misspelt, or not of this kind"
         case "missing":

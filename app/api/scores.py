@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.api.deps import Caller, Db
-from app.api.jobs import JobId, found_job
+from app.api.jobs.resource import JobId, found_job, not_of_this_type
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, RETRY_AFTER
@@ -227,8 +227,10 @@ def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
 
 
 def scored_job(session: Session, project_id: str, job_id: str) -> Scored:
-    """The job, if it has scores; else 404, or 409 `job_not_finished`."""
+    """The job, if it has scores; else 404, or 409 `job_not_finished` or `wrong_job_type`."""
     job = found_job(session, project_id, job_id)
+    if job.type != "influence":
+        raise not_of_this_type(job, "scores come from influence jobs, over a trajectory.")
     if job.status != "succeeded":
         why = {
             "failed": "it failed, and its `error` says why",

@@ -194,12 +194,23 @@ class Recipe(Strict):
             raise refusal("give epochs or total_steps, one of them.")
         return self
 
+    def steps_per_epoch(self, num_train: int) -> int:
+        """Batches that so many training samples give; 0 where they give none."""
+        return num_train // self.batch_size if self.drop_last else -(-num_train // self.batch_size)
+
     def steps(self, num_train: int) -> int:
         """Optimizer steps on so many training samples; 0 where they give no batch."""
-        per_epoch = num_train // self.batch_size if self.drop_last else -(-num_train // self.batch_size)
+        per_epoch = self.steps_per_epoch(num_train)
         if self.total_steps is not None:
             return self.total_steps if per_epoch else 0
         return (self.epochs or 0) * per_epoch
+
+    def samples(self, num_train: int) -> int:
+        """Samples in all batches together."""
+        per_epoch = self.steps_per_epoch(num_train)
+        epochs, rest = divmod(self.steps(num_train), max(1, per_epoch))
+        whole = per_epoch * self.batch_size if self.drop_last else num_train
+        return epochs * whole + rest * min(self.batch_size, num_train)
 
     def rates(self, total: int) -> list[float] | None:
         """η of each of `total` steps; None where the schedule is left to the checkpoints."""

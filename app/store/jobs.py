@@ -11,18 +11,31 @@ see each other. The last transition, its event and the end of the work are one t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app.store import events, scores, work
+from app.store import events, scores, training, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Job, JobTrajectory, Trajectory, Work
 
 FINISHED = ("succeeded", "failed", "cancelled")
-UNIT = "forward_passes"
+
+
+class Type(NamedTuple):
+    """What jobs of a type begin with, what their progress is counted in, and what they do meanwhile."""
+
+    first: str
+    unit: str
+    doing: str
+
+
+TYPES = {
+    "influence": Type(first="plan", unit="forward_passes", doing="scoring"),
+    "train": Type(first="prepare", unit="steps", doing="training"),
+}
 
 
 class JobStateError(Exception):
@@ -33,12 +46,12 @@ class JobStateError(Exception):
         self.status = status
 
 
-def create(session: Session, *, trajectory_ids: Sequence[str] = (), **values: Any) -> Job:
+def create(session: Session, *, type: str, trajectory_ids: Sequence[str] = (), **values: Any) -> Job:  # noqa: A002
     """A queued job over these trajectories, and the one unit of work that plans the rest."""
     runs = [JobTrajectory(position=at, trajectory_id=one) for at, one in enumerate(trajectory_ids)]
-    job = Job(id=new_id("job"), status="queued", runs=runs, **values)
+    job = Job(id=new_id("job"), type=type, status="queued", runs=runs, **values)
     session.add(job)
-    work.add(session, "plan", job.id)
+    work.add(session, TYPES[type].first, job.id)
     events.append(session, job.id, "job.queued", {"status": "queued"})
     return job
 
@@ -92,23 +105,32 @@ def using_checkpoint(session: Session, trajectory_id: str, checkpoint_id: str) -
 def last_succeeded(
     session: Session,
     project_id: str,
+    kind: str,
     *,
     trajectory_id: str | None = None,
     architecture: dict[str, Any] | None = None,
 ) -> Job | None:
-    """The latest success on this trajectory, or on any of this architecture: what a next job may cost.
-
-    Graphs (their config has a `structure`) are of one architecture where that is the same.
+    """The latest success of a type on this trajectory, or on any of this architecture: what a next job may
+    cost.
     """
-    query = select(Job).where(Job.project_id == project_id, Job.status == "succeeded")
+    query = select(Job).where(Job.project_id == project_id, Job.type == kind, Job.status == "succeeded")
     if trajectory_id is not None:
         query = query.where(over(trajectory_id))
     if architecture is not None:
-        named = Trajectory.architecture["name"].as_string() == architecture["name"]
-        if structure := architecture["config"].get("structure"):
-            named &= Trajectory.architecture["config", "structure"].as_string() == structure
-        query = query.where(Job.runs.any(JobTrajectory.trajectory_id.in_(select(Trajectory.id).where(named))))
+        runs = select(Trajectory.id).where(_alike(Trajectory.architecture, architecture))
+        over_such = Job.runs.any(JobTrajectory.trajectory_id.in_(runs))
+        query = query.where(over_such | _alike(Job.request["architecture"], architecture))
     return session.scalar(query.order_by(Job.finished_at.desc()).limit(1))
+
+
+def _alike(column: Any, architecture: dict[str, Any]) -> ColumnElement[bool]:
+    """Whether a column tells of this architecture; graphs (their config has a `structure`) are of one where
+    that is the same.
+    """
+    alike: ColumnElement[bool] = column["name"].as_string() == architecture["name"]
+    if structure := architecture["config"].get("structure"):
+        alike &= column["config"]["structure"].as_string() == structure
+    return alike
 
 
 def count_by_status(session: Session) -> dict[str, int]:
@@ -126,7 +148,7 @@ def completed_each(session: Session, jobs: Sequence[Job]) -> dict[str, int]:
 
 
 def completed(session: Session, job: Job) -> int:
-    """Progress in forward passes, counted over the job's work while there is any."""
+    """Progress in the unit of the job's type, counted over the job's work while there is any."""
     return job.completed if job.status in FINISHED else min(work.progress(session, job.id), job.total)
 
 
@@ -156,7 +178,12 @@ def stage_done(session: Session, blobs: BlobStore, job: Job, stage: str) -> None
 def progress(session: Session, job: Job, done: int | None = None) -> dict[str, Any]:
     """How far the job is; `done` spares the query where it is known."""
     done = completed(session, job) if done is None else done
-    return {"completed": done, "total": job.total, "unit": UNIT, "message": _message(job, done)}
+    return {
+        "completed": done,
+        "total": job.total,
+        "unit": TYPES[job.type].unit,
+        "message": _message(job),
+    }
 
 
 def succeed(session: Session, blobs: BlobStore, job: Job, result: dict[str, Any]) -> None:
@@ -227,12 +254,13 @@ def _end(session: Session, blobs: BlobStore, job: Job, status: str, data: dict[s
     job.status, job.finished_at = status, utcnow()
     events.append(session, job.id, f"job.{status}", data)
     blobs.forget(session, *work.drop(session, job.id))
+    training.drop(session, blobs, job.id)
 
 
-def _message(job: Job, done: int) -> str:
+def _message(job: Job) -> str:
     if job.status == "running":
-        return "scoring" if job.total else "planning"
-    return {"queued": "waiting for a worker", "cancelling": "stopping after the block in hand"}.get(
+        return TYPES[job.type].doing if job.total else "planning"
+    return {"queued": "waiting for a worker", "cancelling": "stopping after what is in hand"}.get(
         job.status, job.status
     )
 

@@ -172,6 +172,8 @@ class TrajectoryFile(Uploaded, Base):
 
 
 class Job(Resource, Base):
+    """A job of some `type`. Influence jobs have a `method`; others keep what they were asked in `request`."""
+
     __tablename__ = "jobs"
     __table_args__ = (Index(None, "project_id", "id"),)
 
@@ -180,7 +182,8 @@ class Job(Resource, Base):
     train_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
     query_dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"), index=True)
     query: Mapped[dict[str, Any] | None]
-    method: Mapped[dict[str, Any]]
+    method: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    request: Mapped[dict[str, Any] | None]
     seed: Mapped[int] = mapped_column(BigInteger)
     checkpoint_ids: Mapped[list[Any]]
     plan: Mapped[dict[str, Any] | None]
@@ -215,6 +218,21 @@ class JobTrajectory(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), index=True)
+
+
+class TrainingState(Base):
+    """The state after `step` steps of a job that trains: a checkpoint to be, or where more steps begin."""
+
+    __tablename__ = "training_states"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kept: Mapped[bool]
+    blob: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    optimizer_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    optimizer_file: Mapped[dict[str, Any] | None]
+    info: Mapped[dict[str, Any]]
 
 
 class Work(Base):

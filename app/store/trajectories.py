@@ -19,6 +19,7 @@ from app.store.blobs import BlobStore
 from app.store.db import new_id
 from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
 
+COPIED = ("role", "status", "filename", "bytes", "sha256", "blob", "info")
 File = TypeVar("File", Checkpoint, BatchOrder, TrajectoryFile)
 
 
@@ -108,6 +109,16 @@ def files(session: Session, trajectory_id: str) -> Sequence[TrajectoryFile]:
     query = select(TrajectoryFile).where(TrajectoryFile.trajectory_id == trajectory_id)
     query = query.order_by(TrajectoryFile.role).execution_options(populate_existing=True)
     return session.scalars(query).all()
+
+
+def copy_files(session: Session, source_id: str, trajectory: Trajectory) -> None:
+    """Gives a new trajectory the files of another, all of which are ready."""
+    for one in files(session, source_id):
+        alike = {
+            name: getattr(one, name)
+            for name in ("role", "status", "filename", "bytes", "sha256", "blob", "info")
+        }
+        session.add(TrajectoryFile(id=new_id("tf"), trajectory_id=trajectory.id, **alike))
 
 
 def file(session: Session, trajectory_id: str, role: str) -> TrajectoryFile | None:

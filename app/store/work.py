@@ -27,8 +27,11 @@ TASKS = {
     "sweep": "diffin.score",
     "block": "diffin.score",
     "reduce": "diffin.score",
+    "prepare": "diffin.score",
+    "train": "diffin.score",
+    "conclude": "diffin.score",
 }
-QUEUES = {"validate": "cpu", "plan": "gpu", "sweep": "gpu", "block": "gpu", "reduce": "gpu"}
+QUEUES = {kind: "cpu" if kind == "validate" else "gpu" for kind in TASKS}
 UNFINISHED = ("waiting", "queued", "running")
 
 

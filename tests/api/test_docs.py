@@ -77,7 +77,9 @@ def test_bodies_and_answers_come_with_examples(document: dict[str, Any]) -> None
     for name in (
         "TrajectoryIn",
         "InfluenceJobIn",
-        "JobOut",
+        "TrainJobIn",
+        "InfluenceJobOut",
+        "TrainJobOut",
         "DatasetOut",
         "CheckpointOut",
         "ScoreOut",

@@ -61,6 +61,7 @@ def test_a_checkpoint_that_comes_later_is_no_part_of_the_job(service: Service, j
     ("changes", "pointer", "code"),
     [
         ({"type": "magic"}, "/type", "validation_error"),
+        ({"type": None}, "/type", "validation_error"),
         ({"method": {"name": "astrology"}}, "/method", "unknown_method"),
         ({"method": {}}, "/method", "validation_error"),
         ({"method": {"name": "diff_in", "colour": 1}}, "/method/colour", "validation_error"),

@@ -1,0 +1,1 @@
+"""Jobs of every type: what each is asked and shown as, and the routes that all share."""

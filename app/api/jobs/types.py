@@ -1,0 +1,43 @@
+"""The types a job may have: the union a request is checked against, and what each type does its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from app.api.jobs import influence, train
+from app.api.jobs.influence import InfluenceJobIn, InfluenceJobOut
+from app.api.jobs.train_body import TrainJobIn, TrainJobOut
+from app.store.blobs import BlobStore
+from app.store.tables import Job
+
+TypeName = Literal["influence", "train"]
+NewJob = Annotated[InfluenceJobIn | TrainJobIn, Field(discriminator="type")]
+AnyJobOut = InfluenceJobOut | TrainJobOut
+JobOut = Annotated[AnyJobOut, Field(discriminator="type")]
+
+
+class JobType(NamedTuple):
+    """How a job of a type is created from its body, after every check, and how it is shown."""
+
+    create: Callable[[Session, BlobStore, str, Any], Job]
+    shown: Callable[[Session, Job, int | None], AnyJobOut]
+
+
+TYPES: dict[str, JobType] = {
+    "influence": JobType(influence.create, influence.shown),
+    "train": JobType(train.create, train.shown),
+}
+
+
+def create(session: Session, blobs: BlobStore, project_id: str, body: NewJob) -> Job:
+    """The queued job, or the problem that keeps it from running."""
+    return TYPES[body.type].create(session, blobs, project_id, body)
+
+
+def shown(session: Session, job: Job, done: int | None = None) -> AnyJobOut:
+    """The job as clients see it; `done` spares the query of its progress where it is known."""
+    return TYPES[job.type].shown(session, job, done)

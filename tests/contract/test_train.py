@@ -1,0 +1,157 @@
+"""Training by the service, over HTTP: from a data set and a recipe to a run that influence jobs take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from tests import walk
+from tests.services import Service
+from worker.influence.networks import build
+
+SAMPLES, BATCH, EPOCHS, SEED = 240, 32, 3, 5
+STEPS = EPOCHS * 8  # the last batch of an epoch is short
+RECIPE: dict[str, Any] = {
+    "optimizer": {"name": "sgd", "momentum": 0.5},
+    "schedule": {"name": "linear", "learning_rate": 0.2, "warmup_steps": 2},
+    "batch_size": BATCH,
+    "epochs": EPOCHS,
+    "seed": SEED,
+}
+REQUEST: dict[str, Any] = {
+    "type": "train",
+    "architecture": {"name": "mlp", "config": walk.MLP},
+    "task": {"type": "classification", "loss": "cross_entropy"},
+    "recipe": RECIPE,
+    "checkpoints": {"count": 4},
+    "seed": 7,
+    "name": "from nothing",
+}
+
+
+@pytest.fixture(
+    scope="module", params=["embedded_service", "production_service"], ids=["embedded", "production"]
+)
+def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    service: Service = request.getfixturevalue(request.param)
+    with service.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def data(client: httpx.Client) -> dict[str, str]:
+    x, y = walk.digits(SAMPLES)
+    train = walk.dataset(client, walk.npz(inputs=x, targets=y))["id"]
+    query = walk.dataset(client, walk.npz(inputs=x[:50], targets=y[:50]))["id"]
+    return {"train_dataset_id": train, "query_dataset_id": query}
+
+
+def trained(client: httpx.Client, data: dict[str, str], **changes: Any) -> dict[str, Any]:
+    """A training job once it is finished."""
+    posted = walk.ok(client.post("/v1/jobs", json=REQUEST | data | changes), 202)
+    return walk.finished(client, posted["id"])
+
+
+def run_of(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    assert job["status"] == "succeeded", job
+    found: dict[str, Any] = walk.ok(client.get(f"/v1/trajectories/{job['result']['trajectory_id']}"), 200)
+    return found
+
+
+@pytest.fixture(scope="module")
+def job(client: httpx.Client, data: dict[str, str]) -> dict[str, Any]:
+    return trained(client, data)
+
+
+def by_hand() -> tuple[list[dict[str, torch.Tensor]], list[float]]:
+    """The states of the same run in a plain loop of torch's, and the losses of its batches."""
+    x, y = (torch.from_numpy(a) for a in walk.digits(SAMPLES))
+    torch.manual_seed(7)
+    model = build("mlp", walk.MLP)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.5)
+    loader = DataLoader(
+        TensorDataset(x, y), BATCH, shuffle=True, generator=torch.Generator().manual_seed(SEED)
+    )
+    states = [{name: t.clone() for name, t in model.state_dict().items()}]
+    losses: list[float] = []
+    for _ in range(EPOCHS):
+        for inputs, targets in loader:
+            t = len(losses)
+            optimizer.param_groups[0]["lr"] = 0.1 * (t + 1) if t < 2 else 0.2 * (1 - (t - 2) / (STEPS - 2))
+            optimizer.zero_grad()
+            loss = cross_entropy(model(inputs), targets)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            losses.append(loss.item())
+            states.append({name: t.clone() for name, t in model.state_dict().items()})
+    return states, losses
+
+
+def test_a_job_trains_as_a_plain_loop_does(client: httpx.Client, job: dict[str, Any]) -> None:
+    states, losses = by_hand()
+    result = job["result"]
+    np.testing.assert_allclose([point["loss"] for point in result["curve"]], losses, rtol=1e-4)
+    x, y = walk.digits(SAMPLES)
+    model = build("mlp", walk.MLP)
+    model.load_state_dict(states[-1])
+    outputs = model(torch.from_numpy(x)).detach()
+    loss = float(cross_entropy(outputs, torch.from_numpy(y)))
+    assert result["train"]["loss"] == pytest.approx(loss, rel=1e-4)
+    assert result["train"]["accuracy"] == pytest.approx(
+        float((outputs.argmax(1).numpy() == y).mean()), abs=0.01
+    )
+    assert result["query"]["loss"] > 0 and result["warnings"] == []
+    assert (job["progress"]["completed"], job["progress"]["unit"]) == (STEPS, "steps")
+    assert walk.events(client, job["id"])[-1] == "job.succeeded"
+
+
+def test_its_trajectory_tells_all_that_others_tell(client: httpx.Client, job: dict[str, Any]) -> None:
+    run = run_of(client, job)
+    assert [one["step"] for one in run["checkpoints"]] == [0, 6, 12, 18, 24]
+    assert all(one["status"] == "ready" for one in run["checkpoints"])
+    assert [len(one["learning_rates"] or []) for one in run["checkpoints"]] == [0, 6, 6, 6, 6]
+    carried = [(one["optimizer_file"] or {}).get("state") for one in run["checkpoints"]]
+    assert carried == [None, *[["momentum_buffer"]] * 4]
+    assert (run["train_size"], run["total_steps"], run["batch_size"]) == (SAMPLES, STEPS, BATCH)
+    assert run["recipe"]["seed"] == SEED and run["optimizer"]["momentum"] == 0.5
+    assert run["name"] == "from nothing"
+    listed = walk.ok(client.get("/v1/trajectories"), 200)["data"]
+    assert run["id"] in [one["id"] for one in listed]
+
+
+def test_its_steps_are_replayed_at_once(
+    client: httpx.Client, job: dict[str, Any], data: dict[str, str]
+) -> None:
+    asked = {"name": "diff_in", "resolution": "steps"}
+    run = run_of(client, job)
+    posted = walk.post_job(
+        client, run["id"], data["train_dataset_id"], data["query_dataset_id"], method=asked
+    )
+    scored = walk.finished(client, walk.ok(posted, 202)["id"])
+    assert scored["status"] == "succeeded", scored
+    assert scored["result"]["answers"] == "this_run"
+    assert scored["result"]["warnings"] == []
+    assert [one.get("replay_drift", 0) for one in scored["result"]["checkpoints"]] == [0] * 5
+
+
+def test_scores_of_a_job_that_trains_are_refused(client: httpx.Client, job: dict[str, Any]) -> None:
+    for path in ("scores", "summary", "scores/1"):
+        answer = walk.ok(client.get(f"/v1/jobs/{job['id']}/{path}"), 409)
+        assert answer["code"] == "wrong_job_type"
+
+
+def test_training_that_diverges_fails_in_words(client: httpx.Client, data: dict[str, str]) -> None:
+    before = len(walk.ok(client.get("/v1/trajectories"), 200)["data"])
+    recipe = RECIPE | {"schedule": {"name": "constant", "learning_rate": 1e30}}
+    job = trained(client, data, recipe=recipe)
+    assert (job["status"], job["error"]["code"], job["error"]["fault"]) == ("failed", "diverged", "user")
+    assert "at step 2 of 24" in job["error"]["detail"] or "at step 1 of 24" in job["error"]["detail"]
+    assert "Lower the learning rate" in job["error"]["detail"]
+    assert len(walk.ok(client.get("/v1/trajectories"), 200)["data"]) == before
