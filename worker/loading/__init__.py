@@ -3,6 +3,7 @@
 from worker.loading.checkpoint import CheckpointInfo, load_checkpoint
 from worker.loading.dataset import ArrayInfo, DatasetInfo, load_dataset
 from worker.loading.errors import LoadError
+from worker.loading.onnx import GraphInfo, load_onnx
 from worker.loading.optimizer import load_optimizer_state
 from worker.loading.order import OrderInfo, load_batch_order
 
@@ -10,10 +11,12 @@ __all__ = [
     "ArrayInfo",
     "CheckpointInfo",
     "DatasetInfo",
+    "GraphInfo",
     "LoadError",
     "OrderInfo",
     "load_batch_order",
     "load_checkpoint",
     "load_dataset",
+    "load_onnx",
     "load_optimizer_state",
 ]

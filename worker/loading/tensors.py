@@ -33,7 +33,16 @@ DTYPES = {
     "F32": "<f4",
     "F64": "<f8",
 }
-NAMES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+NAMES = {
+    "float32": "F32",
+    "float64": "F64",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 
 
 class Tensor(NamedTuple):
@@ -158,15 +167,19 @@ def _source(path: Path, name: str, tensor: Tensor) -> Source:
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, tuple[str, Sequence[int]]], blocks: Iterator[tuple[str, Block]]
+    path: Path,
+    tensors: Mapping[str, tuple[str, Sequence[int]]],
+    blocks: Iterator[tuple[str, Block]],
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a safetensors file piece by piece.
 
     Args:
-        tensors: dtype ("float32", "float64" or "int64") and shape of each tensor, in the order of their data.
+        tensors: dtype (one of `NAMES`) and shape of each tensor, in the order of their data.
         blocks: each tensor's values in that order, as many pieces as it likes.
+        metadata: texts by name, for whoever reads the header.
     """
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offset = 0
     for name, (dtype, shape) in tensors.items():
         end = offset + prod(shape) * np.dtype(dtype).itemsize
