@@ -1,4 +1,4 @@
-"""A stored data set as the engine reads it: chunks of network inputs and targets, straight from the disk."""
+"""A stored data set as the engine reads it: chunks of network inputs and targets, read from the disk by rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StoredData:
             where = np.asarray(part, dtype=np.int64)
             where = where if self._rows is None else self._rows[where]
         inputs = self._preprocessing(self._arrays.inputs[where], device=self._device)
-        targets = torch.from_numpy(np.array(self._arrays.targets[where]))
+        targets = torch.from_numpy(np.asarray(self._arrays.targets[where]))
         return inputs, targets.to(self._device, self._targets_dtype)
 
 

@@ -11,6 +11,8 @@ from app.store import datasets, trajectories, work
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, Work
 from worker.lease import Renewal
 from worker.loading import (
+    FILES,
+    Asked,
     LoadError,
     load_batch_order,
     load_checkpoint,
@@ -46,10 +48,12 @@ def _dataset(mine: Process, row: Work, renewal: Renewal) -> None:
         dataset = session.get_one(Dataset, row.subject)
         assert dataset.source_blob  # noqa: S101  (kept until the validation ends)
         path = mine.blobs.path(session, dataset.source_blob)
+        tokenizer = mine.blobs.path(session, dataset.tokenizer_blob) if dataset.tokenizer_blob else None
+    asked = Asked.of(dataset.options, tokenizer)
     with tempfile.TemporaryDirectory(dir=mine.blobs.staging) as folder:
-        info = load_dataset(path, dataset.format, Path(folder))
+        info = load_dataset(path, dataset.format, Path(folder), asked)
         renewal.tick()
-        arrays = {name: Path(folder) / f"{name}.npy" for name in ("inputs", "targets", "ids")}
+        files = {name: Path(folder) / file for name, file in FILES.items()}
         with mine.database.transaction() as session:
             work.finish(session, renewal.lease)
             datasets.ready(
@@ -57,7 +61,7 @@ def _dataset(mine: Process, row: Work, renewal: Renewal) -> None:
                 mine.blobs,
                 session.get_one(Dataset, row.subject),
                 info.as_dict(),
-                {name: array for name, array in arrays.items() if array.exists()},
+                {name: file for name, file in files.items() if file.exists()},
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ from sqlalchemy.orm import Session
 from app.store import work
 from app.store.blobs import BlobStore
 from app.store.db import new_id
+from app.store.rows import Rows
+from app.store.shown import Shown
 from app.store.tables import Dataset
+
+BLOBS = ("source_blob", "inputs_blob", "targets_blob", "ids_blob", "shown_blob", "tokenizer_blob")
 
 
 def create(session: Session, blob: str, **values: Any) -> Dataset:
@@ -33,10 +37,13 @@ def get(session: Session, project_id: str, dataset_id: str) -> Dataset | None:
 def ready(
     session: Session, blobs: BlobStore, dataset: Dataset, info: dict[str, Any], arrays: Mapping[str, Path]
 ) -> None:
-    """The worker accepted the file: keep its canonical arrays (`inputs`, `targets`, maybe `ids`) only."""
+    """The worker accepted the file: keep its canonical arrays (`inputs`, `targets`, maybe `ids`) and what people
+    look at (`shown`) only.
+    """
     dataset.inputs_blob = blobs.keep(session, arrays["inputs"])
     dataset.targets_blob = blobs.keep(session, arrays["targets"])
     dataset.ids_blob = blobs.keep(session, arrays["ids"]) if "ids" in arrays else None
+    dataset.shown_blob = blobs.keep(session, arrays["shown"]) if "shown" in arrays else None
     dataset.num_samples, dataset.num_classes = info.pop("num_samples"), info.pop("num_classes")
     dataset.status, dataset.info = "ready", info
     _end_validation(session, blobs, dataset)
@@ -59,33 +66,55 @@ def delete(session: Session, blobs: BlobStore, dataset: Dataset) -> None:
     work.drop(session, dataset.id)
     session.refresh(dataset, with_for_update=True)  # a worker may just have named other blobs
     session.delete(dataset)
-    blobs.forget(session, dataset.source_blob, dataset.inputs_blob, dataset.targets_blob, dataset.ids_blob)
+    blobs.forget(session, *(getattr(dataset, name) for name in BLOBS))
 
 
 class Arrays:
-    """The canonical arrays of a ready data set, memory-mapped: reading a row reads a row."""
+    """The canonical arrays of a ready data set: reading a row reads a row.
+
+    Attributes:
+        shown: the samples as people look at them, where the arrays do not tell: `shown_as` "text" or "row".
+        classes: names of the labels.
+    """
 
     def __init__(self, session: Session, blobs: BlobStore, dataset: Dataset) -> None:
         assert dataset.inputs_blob and dataset.targets_blob  # noqa: S101  (a ready data set has both)
-        self.inputs = np.load(blobs.path(session, dataset.inputs_blob), mmap_mode="r", allow_pickle=False)
-        self.targets = np.load(blobs.path(session, dataset.targets_blob), mmap_mode="r", allow_pickle=False)
-        ids = blobs.path(session, dataset.ids_blob) if dataset.ids_blob else None
-        self.ids = np.load(ids, mmap_mode="r", allow_pickle=False) if ids else None
+        self.inputs = Rows(blobs.path(session, dataset.inputs_blob))
+        self.targets = Rows(blobs.path(session, dataset.targets_blob))
+        self.ids = Rows(blobs.path(session, dataset.ids_blob)) if dataset.ids_blob else None
+        shown = blobs.path(session, dataset.shown_blob) if dataset.shown_blob else None
+        self.shown = Shown(shown, len(self.inputs)) if shown else None
+        encoding = dataset.info.get("encoding") or {}
+        self.shown_as: str | None = encoding.get("shown")
+        self.classes: list[str] | None = encoding.get("classes")
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def sample(self, index: int) -> dict[str, Any]:
-        """One sample's row: index, id, target, and the input's values when they are few enough to read."""
-        target, value = self.targets[index], self.inputs[index]
+        """One sample's row: index, id, target, and what it is, where that is short enough to read."""
+        target, value = np.asarray(self.targets[index]), np.asarray(self.inputs[index])
+        text = self.shown[index] if self.shown else None
         return {
             "index": index,
             "sample_id": None if self.ids is None else str(self.ids[index]),
             "target": target.item() if target.ndim == 0 else target.tolist(),
+            "label_name": name_of(self.classes, target.item() if target.ndim == 0 else None),
             "values": value.tolist() if value.ndim < 2 and value.size <= 1024 else None,
+            "text": text if self.shown_as == "text" else None,
+            "row": json.loads(text) if text is not None and self.shown_as == "row" else None,
         }
 
 
 def json_row(arrays: Arrays, index: int) -> bytes:
-    """The content of a sample that is no picture: its numbers."""
+    """The content of a sample that is no picture and no text: its row, or its numbers."""
+    if arrays.shown is not None:
+        return arrays.shown[index].encode()
     return json.dumps(np.asarray(arrays.inputs[index]).tolist()).encode()
+
+
+def name_of(classes: Sequence[str] | None, label: float | None) -> str | None:
+    """The name of a label, where labels have names."""
+    if classes is None or label is None or not 0 <= label < len(classes) or label != int(label):
+        return None
+    return classes[int(label)]

@@ -93,6 +93,9 @@ class Dataset(Resource, Base):
     inputs_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     targets_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     ids_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    shown_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    tokenizer_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict)
     num_samples: Mapped[int | None] = mapped_column(BigInteger)
     num_classes: Mapped[int | None]
     info: Mapped[dict[str, Any]] = mapped_column(default=dict)

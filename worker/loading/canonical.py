@@ -54,19 +54,39 @@ def write_canonical(source: Source, layout: Layout, path: Path) -> Range:
     Raises:
         LoadError: a value is not finite, or does not fit the canonical dtype.
     """
-    dtype = np.dtype(layout.dtype)
-    least: list[float] = []
-    largest: list[float] = []
-    with path.open("wb") as file:
-        write_header(file, (source.shape[0], *layout.shape), dtype)
-        start = 0
+    with ArrayWriter(source.name, source.shape[0], layout, path) as writer:
         for block in source.blocks(source.rows_per_block):
-            values = _cast(source.name, block, dtype, start)
-            least.append(values.min().item())
-            largest.append(values.max().item())
-            file.write(np.ascontiguousarray(layout.arranged(values)).data)
-            start += len(block)
-    return Range(min(least), max(largest))
+            writer.write(block)
+    return writer.range
+
+
+class ArrayWriter:
+    """Writes an array of `rows` samples to `path`, block by block; raises LoadError as `write_canonical`."""
+
+    def __init__(self, name: str, rows: int, layout: Layout, path: Path) -> None:
+        self._name, self._layout, self._dtype = name, layout, np.dtype(layout.dtype)
+        self._start = 0
+        self._least: list[float] = []
+        self._largest: list[float] = []
+        self._file = path.open("wb")
+        write_header(self._file, (rows, *layout.shape), self._dtype)
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, block: Block) -> None:
+        values = _cast(self._name, block, self._dtype, self._start)
+        self._least.append(values.min().item())
+        self._largest.append(values.max().item())
+        self._file.write(np.ascontiguousarray(self._layout.arranged(values)).data)
+        self._start += len(block)
+
+    @property
+    def range(self) -> Range:
+        return Range(min(self._least), max(self._largest))
 
 
 def _cast(name: str, block: Block, dtype: np.dtype[np.generic], start: int) -> Block:

@@ -1,11 +1,10 @@
 """Accepts a data set and writes it in canonical form: `inputs.npy`, `targets.npy` and, where given,
-`ids.npy`.
+`ids.npy`; `shown.bin` beside them where people look at something else than the arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -13,18 +12,40 @@ from typing import Any
 
 import numpy as np
 
+from app.store.rows import Rows
+from worker.loading.asked import Asked
 from worker.loading.canonical import Layout, Range, write_canonical
+from worker.loading.csv_rows import open_csv
 from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.ids import write_ids
+from worker.loading.jsonl import open_jsonl
 from worker.loading.kinds import kind_of
+from worker.loading.layouts import input_layout, target_layout
 from worker.loading.npz import open_npz
-from worker.loading.source import MOST_SAMPLE_BYTES, Source
+from worker.loading.parquet import open_parquet
+from worker.loading.rows import load_table
+from worker.loading.source import MOST_SAMPLE_BYTES, Source, ranges
+from worker.loading.table import Table
 from worker.loading.tensors import sources
 
 REQUIRED, ALLOWED = ("inputs", "targets"), ("inputs", "targets", "ids")
-CHANNELS = (1, 3, 4)
+FILES = {"inputs": "inputs.npy", "targets": "targets.npy", "ids": "ids.npy", "shown": "shown.bin"}
 MOST_CLASSES, MOST_COUNTED = 1_000_000, 10_000
-DTYPES = "bool, int8 to int64, uint8 to uint64, float16, float32, float64 (and bfloat16 in safetensors)"
+COUNTED_AT_ONCE = 1_000_000
+ARRAYS = {"npz": "a zip archive", "safetensors": "a safetensors file"}
+TEXT = "of no kind we know"  # csv and jsonl begin as they like
+TABLES: dict[str, tuple[str, Callable[[Path, Asked], Table]]] = {
+    "parquet": ("a parquet file", lambda path, asked: open_parquet(path)),
+    "csv": (TEXT, lambda path, asked: open_csv(path, asked.columns.get("names"))),
+    "jsonl": (TEXT, lambda path, asked: open_jsonl(path)),
+}
+HOW = {
+    "npz": "np.savez(path, inputs=…, targets=…)",
+    "safetensors": "safetensors.numpy.save_file",
+    "parquet": "DataFrame.to_parquet(path)",
+    "csv": "DataFrame.to_csv(path, index=False)",
+    "jsonl": "DataFrame.to_json(path, orient='records', lines=True)",
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +61,10 @@ class ArrayInfo:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a data set says of itself. `num_classes` is the largest label + 1 where targets are labels [N] ≥
-    0, `class_counts` the samples of each class where there are at most 10,000."""
+    """What a data set says of itself. `num_classes` is the number of named classes, or the largest label + 1
+    where targets are labels [N] ≥ 0, `class_counts` the samples of each class where there are at most 10,000.
+    `encoding` is how columns became arrays: {columns, inputs, classes, shown}.
+    """
 
     num_samples: int
     num_classes: int | None
@@ -49,12 +72,16 @@ class DatasetInfo:
     has_ids: bool
     input: ArrayInfo
     target: ArrayInfo
+    encoding: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        if self.encoding is None:
+            del told["encoding"]
+        return told
 
 
-def load_dataset(path: Path, announced: str | None, out_dir: Path) -> DatasetInfo:
+def load_dataset(path: Path, announced: str | None, out_dir: Path, asked: Asked | None = None) -> DatasetInfo:
     """Accepts the data set in `path` and writes it to `out_dir`, a few mebibytes at a time.
 
     Canonical arrays are C-ordered and little-endian: inputs uint8 (images [N, H, W, C]), int64 or float32
@@ -62,43 +89,78 @@ def load_dataset(path: Path, announced: str | None, out_dir: Path) -> DatasetInf
 
     Args:
         path: a stranger's file.
-        announced: "npz" or "safetensors"; None: by the file's first bytes.
+        announced: one of npz, safetensors, parquet, csv, jsonl; None: by the file's first bytes.
         out_dir: an empty folder; nothing is left in it if the file is refused.
+        asked: what its owner said about it.
 
     Raises:
         LoadError: the file is refused.
     """
+    asked = asked or Asked()
     try:
-        with _opened(path, announced, out_dir) as arrays:
-            return _load(arrays, out_dir)
+        kind = kind_of(path)
+        wanted = announced or _guessed(kind, path)
+        _check_kind(kind, wanted)
+        if wanted in TABLES:
+            return _of_table(load_table(TABLES[wanted][1](path, asked), asked, out_dir), out_dir)
+        if wanted == "npz":
+            with open_npz(path, out_dir) as arrays:
+                return _load(arrays, out_dir)
+        return _load(sources(path), out_dir)
     except BaseException:
-        for name in ALLOWED:
-            (out_dir / f"{name}.npy").unlink(missing_ok=True)
+        for name in FILES.values():
+            (out_dir / name).unlink(missing_ok=True)
         raise
 
 
-@contextmanager
-def _opened(path: Path, announced: str | None, out_dir: Path) -> Iterator[Mapping[str, Source]]:
-    kind = kind_of(path)
-    formats = {"a zip archive": "npz", "a safetensors file": "safetensors"}
-    wanted = announced or formats.get(kind)
+def _guessed(kind: str, path: Path) -> str | None:
+    """The format by the file's first bytes; text is jsonl where its first line is an object."""
+    if kind == TEXT:
+        with path.open("rb") as file:
+            start = file.read(4096).lstrip()
+        if start.startswith(b"{"):
+            return "jsonl"
+        return None
+    return next((name for name, its in {**ARRAYS, **_table_kinds()}.items() if its == kind), None)
+
+
+def _table_kinds() -> dict[str, str]:
+    return {name: kind for name, (kind, _) in TABLES.items()}
+
+
+def _check_kind(kind: str, wanted: str | None) -> None:
     if kind == "a pickle":
         raise LoadError(
             "unsafe_file", "The file is a pickle, which can run code. Write it with np.savez instead."
         )
-    if wanted not in formats.values():
-        raise LoadError("unknown_format", f"The file is {kind}; data sets are npz or safetensors for now.")
-    if formats.get(kind) != wanted:
+    kinds = {**ARRAYS, **_table_kinds()}
+    if wanted not in kinds:
+        raise LoadError(
+            "unknown_format", f"The file is {kind}, and no format was given; formats are {', '.join(kinds)}."
+        )
+    if kinds[wanted] != kind:
         raise LoadError(
             "corrupt_file",
-            f"The file was announced as {wanted}, but is {kind}. Write npz with np.savez(path, inputs=…, "
-            "targets=…), safetensors with safetensors.numpy.save_file.",
+            f"The file was announced as {wanted}, but is {kind}. Write {wanted} with {HOW[wanted]}.",
         )
-    if wanted == "npz":
-        with open_npz(path, out_dir) as arrays:
-            yield arrays
-    else:
-        yield sources(path)
+
+
+def _of_table(found: dict[str, Any], out_dir: Path) -> DatasetInfo:
+    (inputs, targets), (input_range, target_range) = found["layouts"], found["ranges"]
+    num_classes, counts = _classes(targets, target_range, out_dir / FILES["targets"])
+    classes = found["encoding"]["classes"]
+    if classes is not None:
+        num_classes = len(classes)
+        counts = counts and counts + [0] * (num_classes - len(counts))
+    return DatasetInfo(
+        num_samples=found["rows"],
+        num_classes=num_classes,
+        class_counts=counts,
+        has_ids=found["has_ids"],
+        input=_info(inputs, input_range),
+        target=_info(targets, target_range),
+        encoding=found["encoding"],
+    )
 
 
 def _load(arrays: Mapping[str, Source], out_dir: Path) -> DatasetInfo:
@@ -179,43 +241,6 @@ def _check_shapes(arrays: Mapping[str, Source]) -> None:
             )
 
 
-def input_layout(source: Source) -> Layout:
-    """Canonical inputs: uint8 images end in their channels, other images begin with them."""
-    shape, kind = source.shape[1:], source.dtype.kind
-    if kind not in "biuf" or source.dtype.itemsize > 8:
-        raise _unsupported(source)
-    if source.dtype == np.uint8:
-        if len(shape) == 2:
-            return Layout((*shape, 1), "uint8", "image")
-        if len(shape) == 3 and shape[2] in CHANNELS:
-            return Layout(shape, "uint8", "image")
-        if len(shape) == 3 and shape[0] in CHANNELS:
-            return Layout((*shape[1:], shape[0]), "uint8", "image", channels_first=True)
-        return Layout(shape or (1,), "uint8")
-    dtype = "int64" if kind in "iu" else "float32"
-    image = dtype == "float32" and len(shape) == 3 and shape[0] in CHANNELS
-    return Layout(shape or (1,), dtype, "image" if image else "array")
-
-
-def target_layout(source: Source) -> Layout:
-    """Canonical targets: integers and booleans are int64, a column of them [N, 1] a list of labels [N]."""
-    shape, kind = source.shape[1:], source.dtype.kind
-    if kind not in "biuf" or source.dtype.itemsize > 8:
-        raise _unsupported(source)
-    if kind == "f":
-        return Layout(shape, "float32")
-    return Layout(() if shape == (1,) else shape, "int64")
-
-
-def _unsupported(source: Source) -> LoadError:
-    return LoadError(
-        "unsupported_dtype",
-        f"{source.name} is of dtype {source.dtype}; allowed: {DTYPES}. Convert it, e.g. with "
-        ".astype(np.float32).",
-        [at(pointer(source.name), f"is of dtype {source.dtype}")],
-    )
-
-
 def _classes(labels: Layout, values: Range, path: Path) -> tuple[int | None, list[int] | None]:
     """(num_classes, class_counts) of canonical targets, each None where it makes no sense."""
     if labels.dtype != "int64" or labels.shape or values.minimum < 0 or values.maximum >= MOST_CLASSES:
@@ -223,5 +248,7 @@ def _classes(labels: Layout, values: Range, path: Path) -> tuple[int | None, lis
     num_classes = int(values.maximum) + 1
     if num_classes > MOST_COUNTED:
         return num_classes, None
-    counts = np.bincount(np.load(path, mmap_mode="r"), minlength=num_classes)
+    stored, counts = Rows(path), np.zeros(num_classes, np.int64)
+    for start, count in ranges(len(stored), COUNTED_AT_ONCE):
+        counts += np.bincount(stored[start : start + count], minlength=num_classes)
     return num_classes, counts.tolist()

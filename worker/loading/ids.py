@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from app.store.rows import Rows
 from worker.loading.canonical import write_header
 from worker.loading.errors import LoadError, at, pointer, quoted
-from worker.loading.source import Block, Source
+from worker.loading.source import Block, Source, ranges
 
 MOST_CHARACTERS = 256
+ROWS = 4096
 
 
 def write_ids(source: Source, path: Path) -> None:
@@ -27,35 +29,52 @@ def write_ids(source: Source, path: Path) -> None:
             f"ids are {source.dtype} {list(source.shape)}; they must be one string or integer a sample, [N].",
             [at("/ids", "are no ids")],
         )
-    width = _width(source)
-    if width > MOST_CHARACTERS:
-        raise LoadError("invalid_ids", f"ids are up to {width} characters long; {MOST_CHARACTERS} at most.")
-    with path.open("wb") as file:
-        write_header(file, source.shape, np.dtype(f"<U{width}"))
-        for ids in _texts(source):
-            file.write(np.array(ids, f"<U{width}").data)
-    _check_distinct(path)
+    with IdWriter(source.shape[0], _width(source), path) as writer:
+        start = 0
+        for block in source.blocks(source.rows_per_block):
+            writer.write(_decoded(block, start))
+            start += len(block)
+    check_distinct(path)
 
 
-def _width(source: Source) -> int:
-    if source.dtype.kind in "iu":
-        return 20  # the longest integer of 64 bits
-    return max(1, source.dtype.itemsize // (4 if source.dtype.kind == "U" else 1))
+class IdWriter:
+    """Writes `rows` ids of up to `width` characters to `path`, as many at a time as one likes.
 
+    Raises:
+        LoadError: an id is empty, too long, or no printable text.
+    """
 
-def _texts(source: Source) -> Iterator[list[str]]:
-    start = 0
-    for block in source.blocks(source.rows_per_block):
-        ids = _decoded(block, start)
-        for row, text in enumerate(ids, start):
+    def __init__(self, rows: int, width: int, path: Path) -> None:
+        if width > MOST_CHARACTERS:
+            raise LoadError(
+                "invalid_ids", f"ids are up to {width} characters long; {MOST_CHARACTERS} at most."
+            )
+        self._width, self._start = max(1, width), 0
+        self._file = path.open("wb")
+        write_header(self._file, (rows,), np.dtype(f"<U{self._width}"))
+
+    def __enter__(self) -> IdWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, ids: Sequence[str]) -> None:
+        for row, text in enumerate(ids, self._start):
             if not text or not text.isprintable():
                 raise LoadError(
                     "invalid_ids",
                     f"The id of sample {row} is {quoted(text)!r}; it must be printable text, and not empty.",
                     [at(pointer("ids", row), "is no printable text")],
                 )
-        yield ids
-        start += len(ids)
+        self._file.write(np.array(ids, f"<U{self._width}").data)
+        self._start += len(ids)
+
+
+def _width(source: Source) -> int:
+    if source.dtype.kind in "iu":
+        return 20  # the longest integer of 64 bits
+    return max(1, source.dtype.itemsize // (4 if source.dtype.kind == "U" else 1))
 
 
 def _decoded(block: Block, start: int) -> list[str]:
@@ -71,10 +90,16 @@ def _decoded(block: Block, start: int) -> list[str]:
         ) from broken
 
 
-def _check_distinct(path: Path) -> None:
-    """By hash first, 8 bytes an id, then by the text where two hashes agree."""
-    ids = np.load(path, mmap_mode="r")
-    hashes = np.fromiter((hash(text) for text in ids), np.int64, len(ids))
+def check_distinct(path: Path) -> None:
+    """By hash first, 8 bytes an id, then by the text where two hashes agree.
+
+    Raises:
+        LoadError: an id is there twice.
+    """
+    ids = Rows(path)
+    hashes = np.empty(len(ids), np.int64)
+    for start, count in ranges(len(ids), ROWS):
+        hashes[start : start + count] = [hash(text) for text in ids[start : start + count]]
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     for place in np.flatnonzero(ordered[1:] == ordered[:-1]):

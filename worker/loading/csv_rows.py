@@ -1,0 +1,98 @@
+"""Opens csv: the first line names the columns, every value is text until somebody asks for numbers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.csv as pc  # type: ignore[import-untyped]
+
+from worker.loading.errors import LoadError, corrupt, quoted
+from worker.loading.table import Batch, Table, checked_names
+
+MIB = 1024**2
+MOST_HEADER = 1 * MIB
+BLOCK = 4 * MIB  # also the longest row
+SEPARATORS = (",", ";", "\t")
+
+
+def open_csv(path: Path, names: Sequence[str] | None) -> Table:
+    """The table in the file, without its rows; separated by commas, semicolons or tabs.
+
+    Args:
+        names: of the columns, for a file without a line that names them.
+
+    Raises:
+        LoadError: the first line names no columns, or is no text.
+    """
+    head = _first_line(path)
+    separator = max(SEPARATORS, key=head.count)
+    fields = [one.strip() for one in next(csv.reader([head], delimiter=separator, skipinitialspace=True))]
+    if names is not None and len(names) != len(fields):
+        raise LoadError(
+            "shape_mismatch",
+            f"columns.names has {len(names)} names, but the csv has {len(fields)} columns.",
+        )
+    columns = checked_names(list(names) if names is not None else fields, "csv")
+
+    def batches(wanted: Sequence[str]) -> Iterator[Batch]:
+        with _reading(), _opened(path, columns, wanted, separator, skip=names is None) as reader:
+            for batch in reader:
+                if batch.num_rows:
+                    yield batch.select(list(wanted))
+
+    return Table(columns, batches, untyped=True)
+
+
+def _first_line(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(MOST_HEADER)
+    line, ended, _ = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    if not ended and len(start) == MOST_HEADER:
+        raise LoadError("corrupt_file", f"The csv's first line has over {MOST_HEADER} bytes.")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise LoadError("corrupt_file", "The csv is UTF-16: save it as UTF-8.")
+    try:
+        text = line.decode().rstrip("\r")
+    except UnicodeDecodeError as broken:
+        raise LoadError(
+            "corrupt_file", "The csv's first line is no UTF-8 text: save it as UTF-8."
+        ) from broken
+    if not text.strip() or "\x00" in text:
+        raise LoadError("corrupt_file", "The csv's first line names no columns.")
+    return text
+
+
+@contextmanager
+def _opened(
+    path: Path, columns: Sequence[str], wanted: Sequence[str], separator: str, *, skip: bool
+) -> Iterator[Any]:
+    """Quoted values may hold line breaks; a row ends up in one block, so a block bounds the memory."""
+    with pc.open_csv(
+        path,
+        pc.ReadOptions(use_threads=False, block_size=BLOCK, column_names=list(columns), skip_rows=int(skip)),
+        pc.ParseOptions(delimiter=separator, newlines_in_values=True),
+        pc.ConvertOptions(
+            column_types={name: pa.large_string() for name in columns},
+            include_columns=list(wanted),
+            strings_can_be_null=False,
+        ),
+    ) as reader:
+        yield reader
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, ValueError, OSError) as broken:
+        words = quoted(str(broken).splitlines()[0])
+        if "straddling" in words:
+            words = f"a row has over {BLOCK} bytes, or a quote is never closed"
+        if isinstance(broken, pa.ArrowInvalid):
+            raise LoadError("corrupt_file", f"The csv cannot be read: {words}. Mend this row.") from broken
+        raise corrupt("The csv", words) from broken

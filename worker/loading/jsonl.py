@@ -1,0 +1,90 @@
+"""Opens JSON lines: an object a line, its keys the columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from worker.loading.errors import LoadError, at, pointer, quoted
+from worker.loading.source import BLOCK_BYTES
+from worker.loading.table import Batch, Table, checked_names
+
+MOST_LINE = 8 * 1024**2
+MOST_ROWS = 4096  # of a batch: Python's objects take many times a number's room
+BATCH_BYTES = BLOCK_BYTES // 4
+
+
+def open_jsonl(path: Path) -> Table:
+    """The table in the file, without its rows. The first line's keys are the columns; a row may lack some.
+
+    Raises:
+        LoadError: the first line is no JSON object.
+    """
+    first = next(_rows(path), None)
+    if first is None:
+        raise LoadError("shape_mismatch", "The jsonl has no samples: write an object a line.")
+    names = checked_names(list(first[1]), "jsonl")
+
+    def batches(columns: Sequence[str]) -> Iterator[Batch]:
+        rows: list[dict[str, Any]] = []
+        start = size = 0
+        for length, row in _rows(path):
+            rows.append(row)
+            size += length
+            if size >= BATCH_BYTES or len(rows) == MOST_ROWS:
+                yield _batch(rows, columns, start)
+                start += len(rows)
+                rows, size = [], 0
+        if rows:
+            yield _batch(rows, columns, start)
+
+    return Table(names, batches)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(bytes, object) of each line that is not empty."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MOST_LINE + 1):
+            number += 1
+            if len(line) > MOST_LINE:
+                raise _broken(number, f"has over {MOST_LINE} bytes")
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as broken:
+                raise _broken(number, "is no JSON, or no UTF-8") from broken
+            if not isinstance(row, dict):
+                raise _broken(number, "is no object {…}")
+            yield len(line), row
+
+
+def _broken(number: int, what: str) -> LoadError:
+    return LoadError(
+        "corrupt_file",
+        f"Line {number} of the jsonl {what}. Write one JSON object a line, each with the same keys.",
+        [at(pointer("line", number), what)],
+    )
+
+
+def _batch(rows: list[dict[str, Any]], columns: Sequence[str], start: int) -> Batch:
+    return pa.RecordBatch.from_arrays(
+        [_column([row.get(name) for row in rows], name, start) for name in columns], names=list(columns)
+    )
+
+
+def _column(values: list[Any], name: str, start: int) -> Any:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as mixed:
+        raise LoadError(
+            "unsupported_dtype",
+            f"{quoted(name)!r} in lines {start + 1} to {start + len(values)} holds values of several kinds, "
+            "or integers beyond 64 bits: write numbers, text or lists of numbers, one kind a column.",
+            [at(pointer(name), "holds values of several kinds")],
+        ) from mixed

@@ -1,0 +1,228 @@
+"""From the rows of a table to canonical arrays, in two passes: what there is, then what is written.
+
+The first pass finds the kinds of the columns, categories, means and names of labels, the second writes;
+neither holds more than a batch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from worker.loading.asked import Asked
+from worker.loading.canonical import ArrayWriter, Layout, Range
+from worker.loading.errors import LoadError, at, pointer, quoted
+from worker.loading.features import Features
+from worker.loading.ids import IdWriter, check_distinct
+from worker.loading.labels import Labels
+from worker.loading.layouts import input_layout, target_layout
+from worker.loading.lists import Lists
+from worker.loading.roles import Roles, roles
+from worker.loading.shown import MOST_COLUMNS, ShownWriter, as_json
+from worker.loading.source import BLOCK_BYTES, MOST_SAMPLE_BYTES, Block
+from worker.loading.table import Batch, Table, first_kind, plain, slices, value_kind
+
+SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk
+
+
+class Encoder(Protocol):
+    """Columns on their way to one canonical array."""
+
+    columns: tuple[str, ...]
+
+    def scan(self, batch: Batch, start: int) -> None:
+        """Looks at rows `start` and on, in the first pass."""
+
+    def settle(self) -> Layout:
+        """What the array will be, once all rows have been seen."""
+
+    def encode(self, batch: Batch, start: int) -> Block:
+        """[B, *shape] of rows `start` and on, in the second pass."""
+
+
+def load_table(table: Table, asked: Asked, out_dir: Path) -> dict[str, Any]:
+    """Writes `inputs.npy`, `targets.npy` and, where there are such, `ids.npy` and `shown.bin`.
+
+    Returns:
+        {rows, layouts: (inputs, targets), ranges: (inputs, targets), encoding, has_ids, shown}.
+
+    Raises:
+        LoadError: the file is refused.
+    """
+    chosen = roles(table, asked)
+    inputs, targets = _inputs(table, chosen, asked), _targets(table, chosen, asked)
+    ids = Ids(chosen.id) if chosen.id else None
+    rows = _scan(table, [inputs, targets, *([ids] if ids else [])])
+    layouts = inputs.settle(), targets.settle()
+    _check_room(rows, layouts, out_dir)
+    shown = _shown(inputs, chosen)
+    ranges = _write(table, rows, (inputs, targets), layouts, ids, shown, out_dir)
+    return {
+        "rows": rows,
+        "layouts": layouts,
+        "ranges": ranges,
+        "has_ids": ids is not None,
+        "encoding": {
+            "columns": {
+                "inputs": list(chosen.inputs) if chosen.together else chosen.inputs[0],
+                "targets": chosen.targets,
+                "id": chosen.id,
+            },
+            "inputs": inputs.told(),
+            "classes": getattr(targets, "classes", None),
+            "shown": shown,
+        },
+    }
+
+
+def _inputs(table: Table, chosen: Roles, asked: Asked) -> Any:
+    if len(chosen.inputs) > 1:
+        return Features(table, chosen.inputs, asked.like)
+    name = chosen.inputs[0]
+    kind, _ = first_kind(table, name)
+    if kind == "lists":
+        known = ((asked.like or {}).get("inputs") or {}) if asked.like else {}
+        length, padding = (
+            asked.max_length or known.get("max_length"),
+            known.get("padding_id") if asked.padding_id is None else asked.padding_id,
+        )
+        return Lists(name, input_layout, length, padding)
+    if kind == "text" and not chosen.together and not table.untyped:
+        raise _needs_tokenizer(name)
+    if kind in ("text", "flags", "integers", "floats"):
+        return Features(table, chosen.inputs, asked.like)
+    raise _unreadable(name, kind)
+
+
+def _needs_tokenizer(name: str) -> LoadError:
+    return LoadError(
+        "tokenizer_required",
+        f"{quoted(name)!r} holds text. Send the network's tokenizer as tokenizer_file (a tokenizer.json), or "
+        f'token ids in place of the text; for a category, name it as a list: columns: {{"inputs": ["…"]}}.',
+        [at("/tokenizer_file", "is required for text")],
+    )
+
+
+def _unreadable(name: str, kind: str) -> LoadError:
+    return LoadError(
+        "unsupported_dtype",
+        f"{quoted(name)!r} holds {kind}; inputs are numbers, text, lists of numbers, or images.",
+        [at(pointer(name), f"holds {kind}")],
+    )
+
+
+def _targets(table: Table, chosen: Roles, asked: Asked) -> Any:
+    assert chosen.targets is not None  # noqa: S101  (roles has seen to it)
+    kind, _ = first_kind(table, chosen.targets)
+    if kind == "lists":
+        return Lists(chosen.targets, target_layout, None, asked.padding_id)
+    return Labels(table, chosen.targets, asked.like)
+
+
+class Ids:
+    """A column of ids: text or integers."""
+
+    def __init__(self, column: str) -> None:
+        self.columns = (column,)
+        self._name, self.width = column, 1
+
+    def scan(self, batch: Batch, start: int) -> None:
+        self.width = max(self.width, *map(len, self.texts(batch)))
+
+    def texts(self, batch: Batch) -> list[str]:
+        column = plain(batch.column(self._name), self._name)
+        if value_kind(column.type) not in ("text", "integers"):
+            raise LoadError(
+                "invalid_ids",
+                f"{quoted(self._name)!r} holds {column.type}; ids are text or integers.",
+                [at(pointer(self._name), "are no ids")],
+            )
+        return ["" if one is None else str(one) for one in column.to_pylist()]
+
+
+def _scan(table: Table, readers: list[Any]) -> int:
+    """Shows every row to the readers; how many there are."""
+    columns = list(dict.fromkeys(name for reader in readers for name in reader.columns))
+    rows = 0
+    for batch in table.batches(columns):
+        if not batch.num_rows:
+            continue
+        for reader in readers:
+            reader.scan(batch, rows)
+        rows += batch.num_rows
+    if not rows:
+        raise LoadError("shape_mismatch", "The data set has no samples.", [at("/inputs", "is empty")])
+    return rows
+
+
+def _check_room(rows: int, layouts: tuple[Layout, Layout], out_dir: Path) -> None:
+    """Before a byte is written: a sample's size, and the size of all of them on the disk."""
+    sizes = [prod(one.shape) * np.dtype(one.dtype).itemsize for one in layouts]
+    for name, size in zip(("inputs", "targets"), sizes, strict=True):
+        if not size:
+            raise LoadError("shape_mismatch", f"A sample of {name} holds no values.")
+        if size > MOST_SAMPLE_BYTES:
+            raise LoadError(
+                "sample_too_large", f"A sample's {name} take {size} bytes; {MOST_SAMPLE_BYTES} at most."
+            )
+    free = shutil.disk_usage(out_dir).free - SPARE_BYTES
+    if rows * sum(sizes) > free:
+        raise LoadError(
+            "dataset_too_large",
+            f"Read as arrays the {rows} samples take {rows * sum(sizes):,} bytes, more than the service has "
+            "room for: send part of them, or smaller ones.",
+        )
+
+
+def _shown(inputs: Any, chosen: Roles) -> str | None:
+    """How a person looks at a sample; None where its array says it all."""
+    if isinstance(inputs, Features) and chosen.together and len(chosen.inputs) <= MOST_COLUMNS:
+        return "row"
+    return None
+
+
+def _write(
+    table: Table,
+    rows: int,
+    encoders: tuple[Any, Any],
+    layouts: tuple[Layout, Layout],
+    ids: Ids | None,
+    shown: str | None,
+    out_dir: Path,
+) -> tuple[Range, Range]:
+    inputs, targets = encoders
+    columns = list(dict.fromkeys([*inputs.columns, *targets.columns, *(ids.columns if ids else ())]))
+    with ExitStack() as opened:
+        into_inputs = opened.enter_context(ArrayWriter("inputs", rows, layouts[0], out_dir / "inputs.npy"))
+        into_targets = opened.enter_context(ArrayWriter("targets", rows, layouts[1], out_dir / "targets.npy"))
+        into_ids = opened.enter_context(IdWriter(rows, ids.width, out_dir / "ids.npy")) if ids else None
+        texts = opened.enter_context(ShownWriter(out_dir / "shown.bin", out_dir)) if shown else None
+        for start, batch in _parts(table, columns, layouts):
+            into_inputs.write(inputs.encode(batch, start))
+            into_targets.write(targets.encode(batch, start))
+            if ids and into_ids:
+                into_ids.write(ids.texts(batch))
+            if texts:
+                texts.write(as_json(batch.select(list(inputs.columns)).to_pylist()))
+        if texts:
+            texts.finish()
+    if ids:
+        check_distinct(out_dir / "ids.npy")
+    return into_inputs.range, into_targets.range
+
+
+def _parts(table: Table, columns: list[str], layouts: tuple[Layout, Layout]) -> Iterator[tuple[int, Batch]]:
+    """(first row, batch) in parts whose arrays take a few mebibytes."""
+    size = sum(prod(one.shape) * 8 for one in layouts)
+    rows = max(1, BLOCK_BYTES // size)
+    start = 0
+    for batch in table.batches(columns):
+        for first, part in slices(batch, rows):
+            yield start + first, part
+        start += batch.num_rows
