@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,17 +89,32 @@ class Diffin:
         ids: Any = None,
         name: str | None = None,
         format: str | None = None,  # noqa: A002  (the API's word)
+        columns: Mapping[str, Any] | None = None,
+        tokenizer: str | Path | None = None,
+        max_length: int | None = None,
+        padding_id: int | None = None,
+        like: str | Dataset | None = None,
         progress: Sent | None = None,
     ) -> Dataset:
         """Sends a file, streamed, or the arrays `inputs` [N, …], `targets` [N] or [N, …] and `ids` [N].
 
         The answer is still `validating`; `ready()` waits for the verdict, and `submit()` does so by itself.
-        `progress(sent, total)` is called with bytes as they go out.
+
+        Args:
+            columns: {inputs, targets, id} of a table, e.g. `{"inputs": "text", "targets": "label"}`.
+            tokenizer: the network's `tokenizer.json`, for text, cut and padded to `max_length` tokens.
+            like: the training set, for a query set that is to be read in the same way; waited for first.
+            progress: called with the bytes sent and the bytes in all as they go out.
         """
         if path is not None:
             path = Path(path)
             form = {"name": name or path.stem} | ({"format": format} if format else {})
-            upload = Upload(path, progress)
+            form |= {"columns": json.dumps(dict(columns))} if columns else {}
+            numbers = {"max_length": max_length, "padding_id": padding_id}
+            form |= {field: str(value) for field, value in numbers.items() if value is not None}
+            if like is not None:
+                form["like"] = self.ready(self.dataset(like)).id
+            upload = Upload(path, progress, {"tokenizer_file": Path(tokenizer)} if tokenizer else {})
             return self._read(Dataset, self._transport.send("POST", "/v1/datasets", form=form, upload=upload))
         if inputs is None or targets is None:
             raise ValueError("give the path of a file, or the arrays inputs= and targets=")
@@ -312,11 +328,12 @@ class Diffin:
         order: Order = "harmful",
         limit: int | None = None,
         label: int | None = None,
+        label_name: str | None = None,
         min: float | None = None,  # noqa: A002  (the API's word)
         max: float | None = None,  # noqa: A002
     ) -> Iterator[Score]:
         """The samples' rows in this order, fetched page by page; `limit` rows at most, all without it."""
-        filters = {"order": order, "label": label, "min": min, "max": max}
+        filters = {"order": order, "label": label, "label_name": label_name, "min": min, "max": max}
         return self._pages(Score, f"/v1/jobs/{id_of(job)}/scores", filters, limit)
 
     def score(self, job: str | Job, sample_index: int) -> Score:

@@ -43,6 +43,11 @@ class Dataset:
     input: Json | None = None
     num_classes: int | None = None
     class_counts: tuple[int, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    columns: Json | None = None
+    encoding: Json | None = None
+    features: tuple[Json, ...] | None = None
+    like: str | None = None
     error: Problem | None = None
     metadata: Json | None = None
     created_at: datetime | None = None
@@ -163,7 +168,9 @@ class Score:
     self_influence: float | None = None
     suspicion: float | None = None
     label: int | float | None = None
+    label_name: str | None = None
     predicted_label: int | float | None = None
+    predicted_label_name: str | None = None
     loss: float | None = None
     agrees: bool | None = None
     contributions: tuple[Contribution, ...] = ()
@@ -178,6 +185,7 @@ class Influence:
     score: float
     sample_id: str | None = None
     label: int | float | None = None
+    label_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A stored data set as the engine reads it: chunks of network inputs and targets, read from the disk by rows."""
+"""A stored data set as the engine reads it: chunks of network inputs and targets, read by rows."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.api.datasets import found_dataset
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
-from app.api.suitability import check_method, check_order
+from app.api.suitability import check_meaning, check_method, check_order
 from app.api.trajectories import found_trajectory, refuse_with_file
 from app.catalog import Extent, Options, Preprocessing, Task, config_of, image_shape
 from app.catalog.options import BATCH
@@ -109,6 +109,7 @@ def admit(
     for pointer, dataset in named.items():
         check_fits(runs[0].trajectory, dataset, pointer)
     if query is not None:
+        check_meaning(train, query)
         check_alike(train, query)
     for run in runs:
         _check_train_size(run, train)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.datasets import FORMATS
+from app.api.dataset_forms import FORMATS
 from app.api.deps import Caller, Config, Db
 from app.api.health import alive_seconds
 from app.api.pagination import MOST, Page

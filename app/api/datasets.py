@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from app.api.dataset_forms import MOST_TOKENIZER, TOKENIZER, DatasetForm
 from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import Upload, form_schema, received
@@ -20,9 +20,6 @@ from app.api.resources import (
     NO_NUL,
     RETRY_AFTER,
     Edit,
-    GivenName,
-    Metadata,
-    Notes,
     deleting,
     named,
     refuse_use,
@@ -34,23 +31,8 @@ from app.store.tables import Dataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=PROBLEMS)
 
-FORMATS = {"npz": (".npz",), "safetensors": (".safetensors",)}
-Format = Literal["npz", "safetensors"]
 Status = Literal["validating", "ready", "invalid"]
 DatasetId = Annotated[str, Path(pattern=NO_NUL, examples=["ds_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
-
-
-class DatasetForm(BaseModel):
-    """The text fields of an upload."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: GivenName = Field(description="What you call it.", examples=["mnist train"])
-    format: str | None = Field(
-        None, description=f"{' or '.join(FORMATS)}; by the file's ending when left out.", examples=["npz"]
-    )
-    notes: Notes = ""
-    metadata: Json[Metadata] = Field({}, description="JSON object of up to 16 pairs of strings.")
 
 
 class Input(BaseModel):
@@ -69,8 +51,55 @@ class Target(BaseModel):
     max: float | None = None
 
 
+TABLE: dict[str, Any] = {
+    "id": "ds_0197f4e7-1a2b-7c5e-9c4f-3f1f2d1f6a52",
+    "name": "census",
+    "notes": "",
+    "metadata": {},
+    "created_at": "2026-11-24T21:00:00Z",
+    "format": "csv",
+    "filename": "census.csv",
+    "status": "ready",
+    "bytes": 3974305,
+    "sha256": "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
+    "error": None,
+    "num_samples": 32561,
+    "input": {"shape": [5], "dtype": "float32"},
+    "num_classes": 2,
+    "class_counts": [24720, 7841],
+    "target": {"shape": [], "dtype": "int64", "min": 0, "max": 1},
+    "classes": ["<=50K", ">50K"],
+    "columns": {"inputs": ["age", "sex"], "targets": "income", "id": None},
+    "encoding": {"kind": "table"},
+    "features": [
+        {
+            "column": "age",
+            "kind": "number",
+            "indicator": True,
+            "mean": 38.6,
+            "std": 13.6,
+            "missing": 12,
+            "at": [0, 2],
+        },
+        {
+            "column": "sex",
+            "kind": "category",
+            "indicator": True,
+            "values": ["Female", "Male"],
+            "missing": 3,
+            "at": [2, 5],
+        },
+    ],
+    "like": None,
+}
+
+
 class DatasetOut(BaseModel):
-    """A data set. From `num_samples` on, fields are null until it is `ready`; `error` says why not."""
+    """A data set. From `num_samples` on, fields are null until it is `ready`; `error` says why not.
+
+    `classes` are the labels' names by number, `columns` those that were read, `encoding` how the inputs came
+    to be numbers, `features` that of each column of a table (null in lists).
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -92,7 +121,13 @@ class DatasetOut(BaseModel):
                     "num_classes": 10,
                     "class_counts": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
                     "target": {"shape": [], "dtype": "int64", "min": 0, "max": 9},
-                }
+                    "classes": None,
+                    "columns": None,
+                    "encoding": None,
+                    "features": None,
+                    "like": None,
+                },
+                TABLE,
             ]
         }
     )
@@ -113,9 +148,23 @@ class DatasetOut(BaseModel):
     num_classes: int | None = None
     class_counts: list[int] | None = None
     target: Target | None = None
+    classes: list[str] | None = None
+    columns: dict[str, Any] | None = None
+    encoding: dict[str, Any] | None = None
+    features: list[dict[str, Any]] | None = Field(
+        None,
+        description="Of each column: {column, kind: number | category, at: [first feature, the one after its "
+        "last], missing: how many values, indicator: whether a feature tells where they were missing, mean, "
+        "std | values}.",
+    )
+    like: str | None = None
 
     @classmethod
-    def of(cls, row: Dataset) -> DatasetOut:
+    def of(cls, row: Dataset, *, whole: bool = True) -> DatasetOut:
+        """`whole`: with the features of a table, which may be many."""
+        read = row.info.get("encoding") or {}
+        inputs = dict(read.get("inputs") or {})
+        features = inputs.pop("features", None)
         return cls(
             **named(row),
             format=row.format,
@@ -129,6 +178,11 @@ class DatasetOut(BaseModel):
             num_classes=row.num_classes,
             class_counts=row.info.get("class_counts"),
             target=row.info.get("target"),
+            classes=read.get("classes"),
+            columns=read.get("columns"),
+            encoding=inputs or None,
+            features=features if whole else None,
+            like=row.options.get("like"),
         )
 
 
@@ -139,44 +193,74 @@ class DatasetOut(BaseModel):
     response_model=DatasetOut,
     responses=responses(409, 413, 415),
     openapi_extra=form_schema(
-        DatasetForm, "npz or safetensors with `inputs` [N, …], `targets` and maybe `ids`."
+        DatasetForm,
+        "npz or safetensors with `inputs` [N, …], `targets` and maybe `ids`; or parquet, csv or jsonl.",
+        tokenizer_file="The network's `tokenizer.json`, for text.",
     ),
 )
 async def create_dataset(
     request: Request, caller: Caller, database: Db, blobs: Blobs, settings: Config, once: OncePost
 ) -> Response:
     """Stores the file as it arrives, then answers; a worker validates it: poll until `ready` or `invalid`."""
-    async with received(request, blobs, settings.max_upload_bytes) as upload:
+    async with received(request, blobs, settings.max_upload_bytes, (TOKENIZER,)) as upload:
         form = upload.form(DatasetForm)
-        values = {
-            "project_id": caller.project_id,
-            "name": form.name,
-            "notes": form.notes,
-            "meta": form.metadata,
-            "format": _format(form.format, upload.file.filename),
-            "filename": upload.file.filename,
-            "bytes": upload.file.bytes,
-        }
+        tokenizer = upload.others.get(TOKENIZER)
+        kind = form.told_format(upload.file.filename)
+        form.check_for(kind, tokenizer=tokenizer is not None)
+        if tokenizer is not None and tokenizer.bytes > MOST_TOKENIZER:
+            detail = f"The tokenizer has {tokenizer.bytes:,} bytes; {MOST_TOKENIZER:,} at most."
+            raise ApiProblem(413, "payload_too_large", detail, pointer=f"/{TOKENIZER}")
         once = once.with_body(*upload.parts())
-        return await asyncio.to_thread(once.run, lambda session: _create(session, blobs, upload, values))
+        return await asyncio.to_thread(
+            once.run, lambda session: _create(session, blobs, caller.project_id, upload, form, kind)
+        )
 
 
-def _create(session: Session, blobs: BlobStore, upload: Upload, values: dict[str, Any]) -> Answer:
-    dataset = datasets.create(session, blobs.keep(session, upload.file.path, upload.file.sha256), **values)
+def _create(
+    session: Session, blobs: BlobStore, project_id: str, upload: Upload, form: DatasetForm, kind: str
+) -> Answer:
+    options, tokenizer_blob = form.options(), None
+    if form.like is not None:
+        other = _like(session, project_id, form.like)
+        options |= {"like": other.id, "encoding": other.info["encoding"]}
+        tokenizer_blob = other.tokenizer_blob
+    tokenizer = upload.others.get(TOKENIZER)
+    if tokenizer is not None:
+        if tokenizer_blob is not None:
+            detail = f"{form.like} has a tokenizer, which holds here too: leave out one of the two."
+            raise ApiProblem(422, "validation_error", detail, pointer=f"/{TOKENIZER}")
+        tokenizer_blob = blobs.keep(session, tokenizer.path, tokenizer.sha256)
+    dataset = datasets.create(
+        session,
+        blobs.keep(session, upload.file.path, upload.file.sha256),
+        project_id=project_id,
+        name=form.name,
+        notes=form.notes,
+        meta=form.metadata,
+        format=kind,
+        filename=upload.file.filename,
+        bytes=upload.file.bytes,
+        options=options,
+        tokenizer_blob=tokenizer_blob,
+    )
     session.flush()
     return Answer(202, DatasetOut.of(dataset), {"Location": f"/v1/datasets/{dataset.id}", **RETRY_AFTER})
 
 
-def _format(given: str | None, filename: str) -> str:
-    if given in FORMATS:
-        return given
-    ending = PurePath(filename).suffix.lower()
-    for name, endings in FORMATS.items():
-        if given is None and ending in endings:
-            return name
-    asked = f"format {given!r}" if given is not None else f"a file called {filename!r}, with no format given"
-    detail = f"No reader for {asked}; formats: {', '.join(FORMATS)}."
-    raise ApiProblem(422, "unknown_format", detail, pointer="/format")
+def _like(session: Session, project_id: str, dataset_id: str) -> Dataset:
+    """The data set whose reading is taken over, kept from being deleted until the end of the transaction."""
+    other = found_dataset(session, project_id, dataset_id, "/like")
+    session.refresh(other, with_for_update={"read": True})
+    if other.status == "validating":
+        detail = f"The data set {other.id} is still being validated; ask again in a moment."
+        raise ApiProblem(409, "input_not_ready", detail, pointer="/like", headers=RETRY_AFTER)
+    if other.status == "invalid":
+        detail = f"The data set {other.id} was refused: nothing can be like it."
+        raise ApiProblem(422, "invalid_dataset", detail, pointer="/like")
+    if "encoding" not in other.info:
+        detail = f"{other.id} is {other.format}, which holds arrays: there is nothing to take over."
+        raise ApiProblem(422, "validation_error", detail, pointer="/like")
+    return other
 
 
 @router.get("", summary="List data sets, newest first")
@@ -190,7 +274,7 @@ def list_datasets(
             session, Dataset, caller.project_id, paging.limit + 1, after=after, status=status
         )
     rows, cursor = paging.cut(found, pages.position, *binding)
-    return Page(data=[DatasetOut.of(row) for row in rows], next_cursor=cursor)
+    return Page(data=[DatasetOut.of(row, whole=False) for row in rows], next_cursor=cursor)
 
 
 @router.get("/{dataset_id}", summary="One data set", response_model=DatasetOut, responses=responses(404))

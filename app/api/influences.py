@@ -15,14 +15,15 @@ from app.api.jobs.resource import JobId
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, known
-from app.api.scores import label_of, scored_job
+from app.api.scores import Scored, label_of, scored_job
 from app.store import scores
+from app.store.datasets import name_of
 from app.store.influences import Side, ranked
-from app.store.tables import Job
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["scores"], responses=PROBLEMS | responses(404, 409))
 
-EXAMPLE: dict[str, Any] = {"rank": 1, "sample_index": 31337, "sample_id": None, "score": 0.0021, "label": 4}
+EXAMPLE: dict[str, Any] = {"rank": 1, "sample_index": 31337, "sample_id": None, "score": 0.0021}
+EXAMPLE |= {"label": 4, "label_name": None}
 
 
 class InfluenceOut(BaseModel):
@@ -35,6 +36,7 @@ class InfluenceOut(BaseModel):
     sample_id: str | None
     score: float
     label: int | float | None
+    label_name: str | None = None
 
 
 @router.get("/queries/{query_index}/influences", summary="The training samples behind one query sample")
@@ -53,7 +55,8 @@ def list_influences(
     binding = "influences", job_id, query_index, order
     (after,) = paging.after(*binding) or (0,)
     with database.snapshot() as session:
-        job = _computed(session, caller.project_id, job_id)
+        scored = _computed(session, caller.project_id, job_id)
+        job = scored.job
         found = ranked(blobs.path(session, job.ranked_blob or ""), query_index, order, after)
         if found is None:
             detail = f"The job asked no query sample {query_index}; its `query` says which it asked."
@@ -65,6 +68,7 @@ def list_influences(
             **row._asdict(),
             sample_id=samples[row.sample_index].sample_id,
             label=label_of(samples[row.sample_index].label),
+            label_name=name_of(scored.classes, samples[row.sample_index].label),
         )
         for row in rows
     ]
@@ -86,7 +90,7 @@ def get_influences(request: Request, job_id: JobId, caller: Caller, database: Db
     takes a part. Columns stand in the order of the job's `query`: by index, or as its `indices` have it.
     """
     with database.snapshot() as session:
-        job = _computed(session, caller.project_id, job_id)
+        job = _computed(session, caller.project_id, job_id).job
         path = blobs.path(session, job.influences_blob or "")
     headers = {"ETag": f'"{job.influences_blob}"', "Cache-Control": "private, no-cache"}
     if known(request, headers["ETag"]):
@@ -96,9 +100,9 @@ def get_influences(request: Request, job_id: JobId, caller: Caller, database: Db
     )
 
 
-def _computed(session: Session, project_id: str, job_id: str) -> Job:
-    job = scored_job(session, project_id, job_id).job
-    if job.influences_blob is None:
+def _computed(session: Session, project_id: str, job_id: str) -> Scored:
+    scored = scored_job(session, project_id, job_id)
+    if scored.job.influences_blob is None:
         detail = "This job did not score by query; start one with per_query: true."
         raise ApiProblem(409, "not_computed", detail)
-    return job
+    return scored

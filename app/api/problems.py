@@ -74,6 +74,8 @@ TITLES = {
     "unauthorized": "A valid API key is needed",
     "unknown_architecture": "No network has this name",
     "unknown_format": "No data set format has this name",
+    "unknown_label": "No label has this name",
+    "labels_differ": "Training and query labels do not mean the same",
     "unknown_method": "No method has this name",
     "unsafe_file": "Files of this kind can run code",
     "wrong_job_type": "Jobs of another type have this",

@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.api.datasets import DatasetId, found_dataset
@@ -31,12 +31,17 @@ SampleIndex = Annotated[int, Path(ge=0, le=INT64)]
 
 
 class SampleOut(BaseModel):
-    """One sample. `values` are the input's numbers where they are few and no picture."""
+    """One sample. `values` are the input's numbers where they are few and no picture; `text` what a sample of
+    tokens was, `row` what a row of a table was.
+    """
 
     index: int
     sample_id: str | None
     target: Any
+    label_name: str | None = Field(None, description="The name of the label, where labels have names.")
     values: list[float] | float | None
+    text: str | None = None
+    row: dict[str, Any] | None = None
     content_url: str
 
 
@@ -50,11 +55,14 @@ def list_samples(
     label: Annotated[
         int | None, Query(ge=-INT64, le=INT64, description="Only samples of this label.")
     ] = None,
+    label_name: Annotated[str | None, Query(description="Likewise, by the label's name.")] = None,
 ) -> Page[SampleOut]:
-    binding = "samples", dataset_id, label
+    binding = "samples", dataset_id, label, label_name
     after = paging.after(*binding)
     with database.snapshot() as session:
         arrays = _opened(session, blobs, found_dataset(session, caller.project_id, dataset_id))
+    if label_name is not None:
+        label = number_of(arrays.classes, label_name, "query:label_name")
     start = after[0] + 1 if after else 0
     found: Sequence[int] = range(start, len(arrays))[: paging.limit + 1]
     if label is not None:
@@ -81,22 +89,30 @@ def get_sample(
     summary="One sample's content",
     response_class=Response,
     responses={
-        200: {"content": {"image/png": {}, "application/json": {}}, "description": "A picture, or numbers."},
+        200: {
+            "content": {"image/png": {}, "text/plain": {}, "application/json": {}},
+            "description": "A picture, a text, a table's row, or numbers.",
+        },
         **responses(404, 409),
     },
 )
 def get_content(
     request: Request, dataset_id: DatasetId, index: SampleIndex, caller: Caller, database: Db, blobs: Blobs
 ) -> Response:
-    """A PNG of an image; the numbers of anything else. It never changes, so it may be cached for good."""
+    """A PNG of an image, the text that tokens were made of, the row of a table as it was sent; the numbers of
+    anything else. It never changes, so it may be cached for good.
+    """
     with database.snapshot() as session:
         dataset = found_dataset(session, caller.project_id, dataset_id)
         arrays = _opened(session, blobs, dataset)
     _within(arrays, index)
-    headers = {"ETag": f'"{dataset.inputs_blob}-{index}"', "Cache-Control": FOREVER}
+    tag = dataset.shown_blob or dataset.inputs_blob
+    headers = {"ETag": f'"{tag}-{index}"', "Cache-Control": FOREVER}
     if known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     picture = png(np.asarray(arrays.inputs[index])) if dataset.info["input"].get("kind") == "image" else None
+    if picture is None and arrays.shown is not None and arrays.shown_as == "text":
+        return Response(arrays.shown[index], headers=headers, media_type="text/plain; charset=utf-8")
     if picture is None:
         return Response(datasets.json_row(arrays, index), headers=headers, media_type="application/json")
     return Response(picture, headers=headers, media_type="image/png")
@@ -120,6 +136,15 @@ def png(image: NDArray[Any]) -> bytes | None:
     pixels = image[..., 0] if image.shape[-1] == 1 else image
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def number_of(classes: Sequence[str] | None, name: str, pointer: str) -> int:
+    """The label of this name. Raises ApiProblem (422) where there is none."""
+    if classes is not None and name in classes:
+        return list(classes).index(name)
+    known = ", ".join(map(repr, classes[:10])) + (", …" if len(classes) > 10 else "") if classes else "none"
+    detail = f"No label is called {name!r}; the data set's names of labels: {known}."
+    raise ApiProblem(422, "unknown_label", detail, pointer=pointer)
 
 
 def _sample(dataset_id: str, arrays: Arrays, index: int) -> SampleOut:

@@ -17,8 +17,10 @@ from app.api.jobs.resource import JobId, found_job, not_of_this_type
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, RETRY_AFTER
+from app.api.samples import number_of
 from app.store import jobs, scores, trajectories
-from app.store.tables import Job, Score
+from app.store.datasets import name_of
+from app.store.tables import Dataset, Job, Score
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["scores"], responses=PROBLEMS | responses(404, 409))
 
@@ -37,7 +39,9 @@ EXAMPLE: dict[str, Any] = {
     "self_influence": None,
     "suspicion": 0.993,
     "label": 4,
+    "label_name": None,
     "predicted_label": 9,
+    "predicted_label_name": None,
     "loss": 7.21,
     "agrees": False,
 }
@@ -61,7 +65,9 @@ class ScoreOut(BaseModel):
         description="From 0 to 1: how much points to a wrong label; null where the targets are no classes."
     )
     label: int | float | None
+    label_name: str | None = Field(None, description="The label's name, where the data set has names.")
     predicted_label: int | float | None
+    predicted_label_name: str | None = None
     loss: float
     agrees: bool | None = Field(description="Whether the prediction is the given label; null for regression.")
 
@@ -112,6 +118,7 @@ class ClassSummary(BaseModel):
     """The scores of one given label."""
 
     label: int | float | None
+    label_name: str | None = None
     count: int
     mean_score: float
     mean_loss: float
@@ -132,11 +139,12 @@ class SummaryOut(BaseModel):
 
 
 class Scored(NamedTuple):
-    """A job that has scores; whether its labels are numbers and no classes."""
+    """A job that has scores; whether its labels are numbers and no classes; the names of its classes."""
 
     job: Job
     num_samples: int
     regression: bool
+    classes: list[str] | None
 
 
 @router.get("/scores", summary="A job's scores")
@@ -147,19 +155,22 @@ def list_scores(
     paging: PageOf,
     order: Annotated[Order, Query(description="Ties go by index.")] = "harmful",
     label: Number = None,
+    label_name: Annotated[str | None, Query(description="Only samples of the label of this name.")] = None,
     least: Annotated[float | None, Query(alias="min", allow_inf_nan=False)] = None,
     most: Annotated[float | None, Query(alias="max", allow_inf_nan=False)] = None,
 ) -> Page[ScoreOut]:
     """`harmful` starts with the highest score, `helpful` with the lowest, `suspicion` with the sample most
     likely labelled wrongly.
     """
-    binding = "scores", job_id, order, label, least, most
+    binding = "scores", job_id, order, label, label_name, least, most
     after = paging.after(*binding)
     with database.snapshot() as session:
         scored = scored_job(session, caller.project_id, job_id)
         if order in COMPUTED and not (scored.job.result or {}).get(order):
             detail = f"This job did not compute {order.replace('_', '-')}; ask for another order."
             raise ApiProblem(409, "not_computed", detail, errors=[("query:order", detail)])
+        if label_name is not None:
+            label = number_of(scored.classes, label_name, "query:label_name")
         found = scores.page(
             session, job_id, order, paging.limit + 1, after=after, label=label, least=least, most=most
         )
@@ -209,7 +220,7 @@ def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
         quantiles = {str(q): _quantile(session, job_id, count, q) for q in QUANTILES}
         bins = dict(scores.histogram(session, job_id, low, high, BINS))
         by_label = [] if scored.regression else scores.by_label(session, job_id)
-    by_class = [ClassSummary(**row | {"label": label_of(row["label"])}) for row in by_label] or None
+    by_class = [ClassSummary(**row | _class(row["label"], scored)) for row in by_label] or None
     width = (high - low) / BINS or 1.0
     return SummaryOut(
         count=count,
@@ -241,7 +252,9 @@ def scored_job(session: Session, project_id: str, job_id: str) -> Scored:
         raise ApiProblem(409, "job_not_finished", f"The job has no scores: {why}.", headers=headers)
     trajectory = trajectories.get(session, project_id, job.trajectory_ids[0])
     regression = trajectory is not None and trajectory.task["type"] == "regression"
-    return Scored(job, int((job.result or {})["num_samples"]), regression)
+    train = session.get(Dataset, job.train_dataset_id) if job.train_dataset_id else None
+    classes = (train.info.get("encoding") or {}).get("classes") if train and not regression else None
+    return Scored(job, int((job.result or {})["num_samples"]), regression, classes)
 
 
 def _row(row: Score, scored: Scored) -> dict[str, Any]:
@@ -257,10 +270,16 @@ def _row(row: Score, scored: Scored) -> dict[str, Any]:
         "self_influence": row.self_influence,
         "suspicion": row.suspicion,
         "label": given if scored.regression else label_of(given),
+        "label_name": name_of(scored.classes, given),
         "predicted_label": predicted if scored.regression else label_of(predicted),
+        "predicted_label_name": name_of(scored.classes, predicted),
         "loss": row.loss,
         "agrees": given == predicted if known and _is_class(given, scored) else None,
     }
+
+
+def _class(label: float | None, scored: Scored) -> dict[str, Any]:
+    return {"label": label_of(label), "label_name": name_of(scored.classes, label)}
 
 
 def _is_class(label: float | None, scored: Scored) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from app.api.problems import ApiProblem
 from app.catalog import Extent, Options, Parameters
-from app.store.tables import Checkpoint, Trajectory
+from app.store.tables import Checkpoint, Dataset, Trajectory
 
 MOST_INFLUENCES = 1_000_000_000  # of a job with per_query, training samples times query samples: 4 GB
 MOST_VECTORS = 16 * 1024**3  # bytes of the vectors it carries, as long as the parameters, one a query sample
 SHOWN = 40
+MEANING = ("column", "kind", "values", "indicator", "at")  # of a feature
 
 
 def check_order(
@@ -36,6 +38,27 @@ def check_order(
             f"holds rows 0 to {num_train - 1}: score the whole set that the run was trained on."
         )
         raise ApiProblem(422, "batch_order_mismatch", detail, pointer="/train_dataset_id")
+
+
+def check_meaning(train: Dataset, query: Dataset) -> None:
+    """Raises 422 where a label, or a feature of a table, does not mean the same in `train` and `query`."""
+    ours, theirs = (one.info.get("encoding") or {} for one in (train, query))
+    mend = f"Upload the query set with like={train.id}."
+    names = ours.get("classes"), theirs.get("classes")
+    if None not in names and names[0] != names[1]:
+        trained, asked = (
+            ", ".join(map(repr, some[:5])) + (", …" if len(some) > 5 else "") for some in names if some
+        )
+        detail = f"Labels are named {trained} in the training set, {asked} in the query set. {mend}"
+        raise ApiProblem(422, "labels_differ", detail, pointer="/query_dataset_id")
+    features = [(one.get("inputs") or {}).get("features") for one in (ours, theirs)]
+    if None in features:
+        return
+    for known, found in zip_longest(*filter(None, features), fillvalue={}):
+        if any(known.get(key) != found.get(key) for key in MEANING):
+            column = known.get("column") or found.get("column")
+            detail = f"The column {column!r} makes other features in the query set than in training. {mend}"
+            raise ApiProblem(422, "shape_mismatch", detail, pointer="/query_dataset_id")
 
 
 def check_method(method: Options, extents: Sequence[Extent], checkpoints: Sequence[Checkpoint]) -> None:

@@ -37,8 +37,8 @@ def get(session: Session, project_id: str, dataset_id: str) -> Dataset | None:
 def ready(
     session: Session, blobs: BlobStore, dataset: Dataset, info: dict[str, Any], arrays: Mapping[str, Path]
 ) -> None:
-    """The worker accepted the file: keep its canonical arrays (`inputs`, `targets`, maybe `ids`) and what people
-    look at (`shown`) only.
+    """The worker accepted the file: keep its canonical arrays (`inputs`, `targets`, maybe `ids`)
+    and what people look at (`shown`) only.
     """
     dataset.inputs_blob = blobs.keep(session, arrays["inputs"])
     dataset.targets_blob = blobs.keep(session, arrays["targets"])

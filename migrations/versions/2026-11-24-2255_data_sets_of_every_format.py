@@ -1,7 +1,7 @@
 """what a data set's reader was told, its tokenizer, and its samples as people look at them
 
 Revision ID: 4c0d7be21a95
-Revises: e6dcd9b88d05
+Revises: 5b0f3c1a9e27
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "4c0d7be21a95"
-down_revision = "e6dcd9b88d05"
+down_revision = "5b0f3c1a9e27"
 branch_labels = None
 depends_on = None
 

@@ -46,7 +46,7 @@ def test_the_format_is_the_one_given_or_the_files_ending(
     assert answer.json()["format"] == found
 
 
-@pytest.mark.parametrize(("filename", "fields"), [("a.csv", {}), ("a.npz", {"format": "csv"}), ("", {})])
+@pytest.mark.parametrize(("filename", "fields"), [("a.docx", {}), ("a.npz", {"format": "docx"}), ("", {})])
 def test_an_unknown_format_is_refused(service: Service, filename: str, fields: dict[str, str]) -> None:
     content = (
         f'--f\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n\r\nx\r\n'

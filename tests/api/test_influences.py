@@ -46,6 +46,7 @@ def test_opponents_raised_the_loss_most_and_proponents_least(service: Service, p
         "sample_id": None,
         "score": pytest.approx(column[ranked[0]]),
         "label": ranked[0] % 3,
+        "label_name": None,
     }
 
 

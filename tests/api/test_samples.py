@@ -34,7 +34,10 @@ def test_samples_come_by_index_with_target_id_and_values(service: Service) -> No
         "index": 3,
         "sample_id": "row-3",
         "target": 0,
+        "label_name": None,
         "values": [12.0, 13.0, 14.0, 15.0],
+        "text": None,
+        "row": None,
         "content_url": f"{path}/3/content",
     }
     assert service.http.get(f"{path}/3").json() == rows[3]

@@ -53,7 +53,9 @@ def test_a_row_says_how_harmful_a_sample_is_and_whether_the_model_agrees(service
         "self_influence": None,
         "suspicion": None,
         "label": 2,
+        "label_name": None,
         "predicted_label": 0,
+        "predicted_label_name": None,
         "loss": pytest.approx(COLUMNS["loss"][8]),
         "agrees": False,
     }

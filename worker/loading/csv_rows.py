@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ def open_csv(path: Path, names: Sequence[str] | None) -> Table:
         LoadError: the first line names no columns, or is no text.
     """
     head = _first_line(path)
-    separator = max(SEPARATORS, key=head.count)
+    separator = max(SEPARATORS, key=re.sub(r'"[^"]*"', "", head).count)
     fields = [one.strip() for one in next(csv.reader([head], delimiter=separator, skipinitialspace=True))]
     if names is not None and len(names) != len(fields):
         raise LoadError(

@@ -1,0 +1,124 @@
+"""Tables that are refused: broken, hostile, or not what a data set is made of."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.worker.loading.files import Load, Refuse
+from tests.worker.loading.tables import CENSUS, csv, jsonl, parquet
+from worker.loading import LoadError
+
+WHOLE = {
+    "parquet": parquet({"x": [1.0, 2.0, 3.0], "w": ["a", "b", "a"], "label": ["u", "v", "u"]}),
+    "csv": CENSUS.encode(),
+    "jsonl": jsonl([{"x": [1, 2], "label": "a"}, {"x": [3, 4], "label": "b"}]),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "code", "words"),
+    [
+        ("csv", b"x,label\n1,a\n2\n", "corrupt_file", "Expected 2 columns, got 1"),
+        ("csv", b"x,x,label\n1,2,a\n", "unknown_array", "two columns 'x'"),
+        ("csv", b"x,label\n", "missing_array", "holds no value"),
+        ("csv", b"x\xff,label\n1,a\n", "corrupt_file", "UTF-8"),
+        ("csv", b"x,label\n1,\xff\xfea\n", "corrupt_file", "UTF8"),
+        ("csv", b"x,label\n1,\n2,b\n", "missing_value", "sample(s) 0"),
+        ("csv", b"x,label\ninf,a\n2,b\n", "non_finite", "infinite"),
+        ("csv", b"x,label\n,a\n?,b\n", "missing_array", "holds no value"),
+        ("csv", b"a,b\n1,2\n", "missing_array", "targets"),
+        ("csv", "x,label\n1,a\n".encode("utf-16"), "corrupt_file", "UTF-16"),
+        ("csv", b'x,label\n1,"' + b"a" * 12_000_000, "corrupt_file", "a quote is never closed"),
+        ("csv", b"x" * 1_500_000, "corrupt_file", "first line"),
+        ("jsonl", b"[1, 2]\n", "corrupt_file", "Line 1"),
+        ("jsonl", b'{"x": 1, "label": 0}\n{"x": 2, \n', "corrupt_file", "Line 2"),
+        ("jsonl", b'{"x": 1, "label": 0}\n{"x": "a", "label": 0}\n', "unsupported_dtype", "several kinds"),
+        ("jsonl", b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "corrupt_file", "Line 1"),
+        ("jsonl", b'{"x": 1, "label": 99999999999999999999}\n', "unsupported_dtype", "64 bits"),
+        ("jsonl", b'{"x": "' + b"a" * 9_000_000 + b'"}', "corrupt_file", "8388608 bytes"),
+        ("jsonl", b'{"x": [[1], [2, 3]], "y": 0}\n', "shape_mismatch", "several shapes"),
+        ("jsonl", b'{"x": [1.5], "y": 0}\n{"x": [1.5, 2], "y": 0}\n', "shape_mismatch", "several lengths"),
+        ("jsonl", b'{"x": [1, null], "y": 0}\n', "shape_mismatch", "gaps"),
+        ("jsonl", b'{"x": [], "y": 0}\n', "shape_mismatch", "no values"),
+        ("jsonl", b'{"text": "hello", "label": 0}\n', "tokenizer_required", "tokenizer_file"),
+        ("jsonl", b'{"x": {"a": 1}, "label": 0}\n', "unsupported_dtype", "holds struct"),
+        ("jsonl", b'{"x": 1, "label": "a\\u0000"}\n', "invalid_name", "printable"),
+        ("jsonl", b'{"x": 1, "label": 0, "id": "a"}\n' * 2, "invalid_ids", "twice"),
+        ("jsonl", b'{"x": 1, "label": 0, "id": "a"}\n{"x": 1, "label": 0}\n', "invalid_ids", "empty"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table(refuse: Refuse, kind: str, data: bytes, code: str, words: str) -> None:
+    assert words in refuse(data, code, kind).detail
+
+
+def test_columns_that_are_not_there_are_named(refuse: Refuse) -> None:
+    refused = refuse(CENSUS.encode(), "missing_array", "csv", columns={"targets": "wage"})
+    assert "wage" in refused.detail and "age, job, hours, income" in refused.detail
+    assert refused.errors == [{"pointer": "/columns/targets", "detail": "there is no column 'wage'"}]
+    refuse(CENSUS.encode(), "unknown_array", "csv", columns={"inputs": ["age", "age"], "targets": "income"})
+
+
+def test_text_with_too_many_values_for_a_category(refuse: Refuse) -> None:
+    names = [f"person {i}" for i in range(300)]
+    words = refuse(csv({"who": names, "x": range(300), "label": [0] * 300}), "too_many_values", "csv").detail
+    assert "'who'" in words and "256" in words
+
+
+def test_a_table_of_too_many_features(refuse: Refuse) -> None:
+    columns = {f"c{i}": [f"v{j}" for j in range(256)] for i in range(260)}
+    assert "features" in refuse(parquet({**columns, "label": [0] * 256}), "shape_mismatch").detail
+
+
+def test_a_parquet_file_that_promises_more_than_it_holds(refuse: Refuse, load: Load) -> None:
+    zeros = pa.array(np.zeros(20_000_000))
+    data = parquet({"x": zeros, "label": zeros}, use_dictionary=False, compression="zstd")
+    assert len(data) < 2**20
+    assert "bomb" in refuse(data, "unsafe_file").detail
+
+
+def test_a_long_value_that_every_row_shares(refuse: Refuse) -> None:
+    """A dictionary holds it once; written out it would fill the memory many times over."""
+    long = pa.DictionaryArray.from_arrays(pa.array(np.zeros(60_000, np.int32)), pa.array(["a" * 2**20]))
+    data = parquet({"x": long, "label": np.zeros(60_000, np.int64)})
+    assert len(data) < 2**22
+    assert refuse(data, "unsafe_file", columns={"inputs": ["x"]}).detail
+
+
+def test_a_footer_as_large_as_it_likes(refuse: Refuse) -> None:
+    whole = WHOLE["parquet"]
+    for length in (2**31 - 1, 2**32 - 1, 0):
+        refuse(whole[:-8] + struct.pack("<I", length) + b"PAR1", "corrupt_file")
+    assert "end as one" in refuse(whole[:-1], "corrupt_file").detail
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_cut_at_any_byte(load: Load, kind: str) -> None:
+    whole = WHOLE[kind]
+    for end in range(0, len(whole), 7):
+        survives(load, whole[:end], kind)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_with_bytes_changed(load: Load, kind: str, data: st.DataObject) -> None:
+    whole = bytearray(WHOLE[kind])
+    place = st.integers(0, len(whole) - 1)
+    for where, value in data.draw(st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=6)):
+        whole[where] = value
+    survives(load, bytes(whole), kind)
+
+
+def survives(load: Load, data: bytes, kind: str, **asked: Any) -> None:
+    """It is read, or refused; nothing else happens."""
+    try:
+        info = load(data, kind, **asked)
+    except LoadError:
+        return
+    assert info.num_samples > 0
