@@ -93,6 +93,8 @@ class Diffin:
         tokenizer: str | Path | None = None,
         max_length: int | None = None,
         padding_id: int | None = None,
+        image_size: tuple[int, int] | None = None,
+        image_mode: str | None = None,
         like: str | Dataset | None = None,
         progress: Sent | None = None,
     ) -> Dataset:
@@ -103,6 +105,8 @@ class Diffin:
         Args:
             columns: {inputs, targets, id} of a table, e.g. `{"inputs": "text", "targets": "label"}`.
             tokenizer: the network's `tokenizer.json`, for text, cut and padded to `max_length` tokens.
+            image_size: (height, width) that images are brought to.
+            image_mode: "L", "RGB" or "RGBA".
             like: the training set, for a query set that is to be read in the same way; waited for first.
             progress: called with the bytes sent and the bytes in all as they go out.
         """
@@ -110,8 +114,10 @@ class Diffin:
             path = Path(path)
             form = {"name": name or path.stem} | ({"format": format} if format else {})
             form |= {"columns": json.dumps(dict(columns))} if columns else {}
-            numbers = {"max_length": max_length, "padding_id": padding_id}
-            form |= {field: str(value) for field, value in numbers.items() if value is not None}
+            size = list(image_size) if image_size else None
+            given: Json = {"max_length": max_length, "padding_id": padding_id}
+            given |= {"image_size": size, "image_mode": image_mode}
+            form |= {field: str(value) for field, value in given.items() if value is not None}
             if like is not None:
                 form["like"] = self.ready(self.dataset(like)).id
             upload = Upload(path, progress, {"tokenizer_file": Path(tokenizer)} if tokenizer else {})

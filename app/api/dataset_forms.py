@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Json, StringConstraints
 
@@ -16,12 +15,17 @@ FORMATS = {
     "parquet": (".parquet", ".pq"),
     "csv": (".csv", ".tsv"),
     "jsonl": (".jsonl", ".ndjson"),
+    "imagefolder": (".zip",),
+    "webdataset": (),
 }
+TAR = (".tar", ".tar.gz", ".tgz")  # imagefolder or webdataset: the worker sees which
+OPTIONS = {"columns", "max_length", "padding_id", "image_size", "image_mode"}
 ARRAYS = ("npz", "safetensors")
 TOKENIZER = "tokenizer_file"
 MOST_COLUMNS = 65_536
 MOST_TOKENIZER = 64 * 1024**2
 
+Side = Annotated[int, Field(ge=1, le=8192)]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 
 
@@ -68,6 +72,14 @@ class DatasetForm(BaseModel):
     max_length: int | None = Field(
         None, ge=1, le=1_000_000, description="Of token ids: longer ones are cut, shorter ones padded."
     )
+    image_size: Json[tuple[Side, Side]] | None = Field(
+        None,
+        description="JSON [height, width] that images are brought to; without it all must have one size.",
+        examples=["[32, 32]"],
+    )
+    image_mode: Literal["L", "RGB", "RGBA"] | None = Field(
+        None, description="Of images: grey or in colour. As the first one unless given."
+    )
     padding_id: int | None = Field(None, ge=0, description="Token id that fills up what is shorter.")
     like: Id | None = Field(
         None,
@@ -82,9 +94,8 @@ class DatasetForm(BaseModel):
         """The format given, else by the file's ending. Raises ApiProblem (422) where there is none."""
         if self.format in FORMATS:
             return self.format
-        ending = PurePath(filename).suffix.lower()
-        for name, endings in FORMATS.items():
-            if self.format is None and ending in endings:
+        for name, endings in {**FORMATS, "tar": TAR}.items():
+            if self.format is None and filename.lower().endswith(endings or ("\n",)):
                 return name
         asked = (
             f"format {self.format!r}" if self.format else f"a file called {filename!r}, with no format given"
@@ -94,7 +105,7 @@ class DatasetForm(BaseModel):
 
     def options(self) -> dict[str, Any]:
         """What the reader is to know, as it is kept."""
-        return self.model_dump(include={"columns", "max_length", "padding_id"}, exclude_none=True)
+        return self.model_dump(include=OPTIONS, exclude_none=True)
 
     def check_for(self, kind: str, *, tokenizer: bool) -> None:
         """Raises ApiProblem (422) for what the format has no use for: nothing is ignored silently."""

@@ -45,6 +45,7 @@ def ready(
     dataset.ids_blob = blobs.keep(session, arrays["ids"]) if "ids" in arrays else None
     dataset.shown_blob = blobs.keep(session, arrays["shown"]) if "shown" in arrays else None
     dataset.num_samples, dataset.num_classes = info.pop("num_samples"), info.pop("num_classes")
+    dataset.format = info.pop("format", dataset.format)
     dataset.status, dataset.info = "ready", info
     _end_validation(session, blobs, dataset)
 

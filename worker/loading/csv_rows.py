@@ -46,7 +46,7 @@ def open_csv(path: Path, names: Sequence[str] | None) -> Table:
                 if batch.num_rows:
                     yield batch.select(list(wanted))
 
-    return Table(columns, batches, untyped=True)
+    return Table(columns, batches, untyped=frozenset(columns))
 
 
 def _first_line(path: Path) -> str:

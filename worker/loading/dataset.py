@@ -7,17 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from app.store.rows import Rows
+from worker.loading.archive import Archive, open_archive
 from worker.loading.asked import Asked
 from worker.loading.canonical import Layout, Range, write_canonical
 from worker.loading.csv_rows import open_csv
 from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.ids import write_ids
+from worker.loading.imagefolder import ENDINGS, open_imagefolder
 from worker.loading.jsonl import open_jsonl
 from worker.loading.kinds import kind_of
 from worker.loading.layouts import input_layout, target_layout
@@ -27,17 +29,30 @@ from worker.loading.rows import load_table
 from worker.loading.source import MOST_SAMPLE_BYTES, Source, ranges
 from worker.loading.table import Table
 from worker.loading.tensors import sources
+from worker.loading.webdataset import open_webdataset
 
 REQUIRED, ALLOWED = ("inputs", "targets"), ("inputs", "targets", "ids")
 FILES = {"inputs": "inputs.npy", "targets": "targets.npy", "ids": "ids.npy", "shown": "shown.bin"}
 MOST_CLASSES, MOST_COUNTED = 1_000_000, 10_000
 COUNTED_AT_ONCE = 1_000_000
-ARRAYS = {"npz": "a zip archive", "safetensors": "a safetensors file"}
+OPTIONAL = ("encoding", "format")
 TEXT = "of no kind we know"  # csv and jsonl begin as they like
-TABLES: dict[str, tuple[str, Callable[[Path, Asked], Table]]] = {
-    "parquet": ("a parquet file", lambda path, asked: open_parquet(path)),
-    "csv": (TEXT, lambda path, asked: open_csv(path, asked.columns.get("names"))),
-    "jsonl": (TEXT, lambda path, asked: open_jsonl(path)),
+TABLES: dict[str, Callable[[Path, Asked], Table]] = {
+    "parquet": lambda path, asked: open_parquet(path),
+    "csv": lambda path, asked: open_csv(path, asked.columns.get("names")),
+    "jsonl": lambda path, asked: open_jsonl(path),
+}
+TARS = ("a tar archive", "a gzip file")
+ARCHIVES = ("imagefolder", "webdataset", "tar")
+KINDS: dict[str, tuple[str, ...]] = {
+    "npz": ("a zip archive",),
+    "safetensors": ("a safetensors file",),
+    "parquet": ("a parquet file",),
+    "csv": (TEXT,),
+    "jsonl": (TEXT,),
+    "tar": TARS,  # one of the two below
+    "imagefolder": ("a zip archive", *TARS),
+    "webdataset": TARS,
 }
 HOW = {
     "npz": "np.savez(path, inputs=…, targets=…)",
@@ -45,6 +60,8 @@ HOW = {
     "parquet": "DataFrame.to_parquet(path)",
     "csv": "DataFrame.to_csv(path, index=False)",
     "jsonl": "DataFrame.to_json(path, orient='records', lines=True)",
+    "imagefolder": "zip -r or tar, a folder a class",
+    "webdataset": "tar, the files of a sample one after the other",
 }
 
 
@@ -63,7 +80,7 @@ class ArrayInfo:
 class DatasetInfo:
     """What a data set says of itself. `num_classes` is the number of named classes, or the largest label + 1
     where targets are labels [N] ≥ 0, `class_counts` the samples of each class where there are at most 10,000.
-    `encoding` is how columns became arrays: {columns, inputs, classes, shown}.
+    `encoding` is how columns became arrays: {columns, inputs, classes, shown}; `format` what the file was.
     """
 
     num_samples: int
@@ -73,12 +90,11 @@ class DatasetInfo:
     input: ArrayInfo
     target: ArrayInfo
     encoding: dict[str, Any] | None = None
+    format: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         told = asdict(self)
-        if self.encoding is None:
-            del told["encoding"]
-        return told
+        return {name: value for name, value in told.items() if value is not None or name not in OPTIONAL}
 
 
 def load_dataset(path: Path, announced: str | None, out_dir: Path, asked: Asked | None = None) -> DatasetInfo:
@@ -89,7 +105,7 @@ def load_dataset(path: Path, announced: str | None, out_dir: Path, asked: Asked 
 
     Args:
         path: a stranger's file.
-        announced: one of npz, safetensors, parquet, csv, jsonl; None: by the file's first bytes.
+        announced: a format; None: by the file's first bytes; tar: imagefolder or webdataset, as it is found.
         out_dir: an empty folder; nothing is left in it if the file is refused.
         asked: what its owner said about it.
 
@@ -102,7 +118,12 @@ def load_dataset(path: Path, announced: str | None, out_dir: Path, asked: Asked 
         wanted = announced or _guessed(kind, path)
         _check_kind(kind, wanted)
         if wanted in TABLES:
-            return _of_table(load_table(TABLES[wanted][1](path, asked), asked, out_dir), out_dir)
+            return _of_table(load_table(TABLES[wanted](path, asked), asked, out_dir), out_dir, wanted)
+        if wanted in ARCHIVES:
+            with open_archive(path, kind, out_dir) as archive:
+                wanted = _layout_of(archive) if wanted == "tar" else wanted
+                table = open_imagefolder(archive) if wanted == "imagefolder" else open_webdataset(archive)
+                return _of_table(load_table(table, asked, out_dir), out_dir, wanted)
         if wanted == "npz":
             with open_npz(path, out_dir) as arrays:
                 return _load(arrays, out_dir)
@@ -118,14 +139,8 @@ def _guessed(kind: str, path: Path) -> str | None:
     if kind == TEXT:
         with path.open("rb") as file:
             start = file.read(4096).lstrip()
-        if start.startswith(b"{"):
-            return "jsonl"
-        return None
-    return next((name for name, its in {**ARRAYS, **_table_kinds()}.items() if its == kind), None)
-
-
-def _table_kinds() -> dict[str, str]:
-    return {name: kind for name, (kind, _) in TABLES.items()}
+        return "jsonl" if start.startswith(b"{") else None
+    return next((name for name, kinds in KINDS.items() if kind in kinds), None)
 
 
 def _check_kind(kind: str, wanted: str | None) -> None:
@@ -133,19 +148,23 @@ def _check_kind(kind: str, wanted: str | None) -> None:
         raise LoadError(
             "unsafe_file", "The file is a pickle, which can run code. Write it with np.savez instead."
         )
-    kinds = {**ARRAYS, **_table_kinds()}
-    if wanted not in kinds:
+    if wanted not in KINDS:
         raise LoadError(
-            "unknown_format", f"The file is {kind}, and no format was given; formats are {', '.join(kinds)}."
+            "unknown_format",
+            f"The file is {kind}, and no format was given; formats are {', '.join(HOW)}.",
         )
-    if kinds[wanted] != kind:
-        raise LoadError(
-            "corrupt_file",
-            f"The file was announced as {wanted}, but is {kind}. Write {wanted} with {HOW[wanted]}.",
-        )
+    if kind not in KINDS[wanted]:
+        how = f" Write {wanted} with {HOW[wanted]}." if wanted in HOW else ""
+        raise LoadError("corrupt_file", f"The file was announced as {wanted}, but is {kind}.{how}")
 
 
-def _of_table(found: dict[str, Any], out_dir: Path) -> DatasetInfo:
+def _layout_of(archive: Archive) -> str:
+    """What an archive that was not announced holds: folders of images, or samples of a file for each part."""
+    endings = {PurePosixPath(member.name).suffix.lower() for member in archive.members}
+    return "imagefolder" if endings <= set(ENDINGS) else "webdataset"
+
+
+def _of_table(found: dict[str, Any], out_dir: Path, kind: str) -> DatasetInfo:
     (inputs, targets), (input_range, target_range) = found["layouts"], found["ranges"]
     num_classes, counts = _classes(targets, target_range, out_dir / FILES["targets"])
     classes = found["encoding"]["classes"]
@@ -160,6 +179,7 @@ def _of_table(found: dict[str, Any], out_dir: Path) -> DatasetInfo:
         input=_info(inputs, input_range),
         target=_info(targets, target_range),
         encoding=found["encoding"],
+        format=kind,
     )
 
 

@@ -27,6 +27,7 @@ from worker.loading.table import Batch, Column, Table, at_rows, check_name, plai
 
 MOST_VALUES = 256  # of a text column
 MOST_FEATURES = 65_536
+MOST = float(np.finfo(np.float32).max)
 TAKEN_OVER = ("kind", "indicator", "mean", "std", "values")
 
 
@@ -36,7 +37,7 @@ class Features:
     def __init__(self, table: Table, columns: Sequence[str], like: Mapping[str, Any] | None) -> None:
         self.columns = tuple(columns)
         known = _known(self.columns, like)
-        self._parts = [_Feature(name, table.untyped, known.get(name)) for name in self.columns]
+        self._parts = [_Feature(name, table.is_untyped(name), known.get(name)) for name in self.columns]
 
     def scan(self, batch: Batch, start: int) -> None:
         for part in self._parts:
@@ -92,7 +93,6 @@ class _Feature:
         self._values: set[str] | None = set()
         self._count = self._missing = self._unseen = 0
         self._mean = self._square = 0.0  # Welford's, by blocks: the mean, and the sum of squared deviations
-        self._least, self._most = np.inf, -np.inf
         self.told: dict[str, Any] = {}
 
     # ---- first pass
@@ -137,6 +137,9 @@ class _Feature:
             raise at_rows(
                 "non_finite", self.name, "is infinite", rows.tolist(), "Mend or drop these samples."
             )
+        if (np.abs(there) > MOST).any():
+            rows = start + np.flatnonzero(np.abs(values) > MOST)
+            raise at_rows("out_of_range", self.name, "is beyond float32 (3.4e38)", rows.tolist(), "Scale it.")
         if not len(there):
             return
         mean = float(there.mean())
@@ -144,7 +147,6 @@ class _Feature:
         self._square += float(((there - mean) ** 2).sum()) + apart**2 * self._count * len(there) / total
         self._mean += apart * len(there) / total
         self._count = total
-        self._least, self._most = min(self._least, there.min()), max(self._most, there.max())
 
     # ---- what was found
     def settle(self, first: int) -> int:

@@ -25,7 +25,7 @@ def kind_of(path: Path) -> str:
         LoadError: the file is empty.
     """
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(512)
     if not head:
         raise LoadError(
             "empty_file", "The file is empty: 0 bytes arrived. Write it again and upload it once more."
@@ -34,4 +34,6 @@ def kind_of(path: Path) -> str:
         return "a pickle"
     if head[8:9] == b"{":
         return "a safetensors file"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
     return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "of no kind we know")

@@ -29,7 +29,7 @@ class Labels:
 
     def __init__(self, table: Table, column: str, like: Mapping[str, Any] | None) -> None:
         self.columns = (column,)
-        self._name, self._untyped = column, table.untyped
+        self._name, self._untyped = column, table.is_untyped(column)
         self._own = table.classes.get(column)  # the file's names of its integer labels
         self._like: list[str] | None = like.get("classes") if like else None
         self._strict = like is not None

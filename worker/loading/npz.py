@@ -38,7 +38,7 @@ def open_npz(path: Path, scratch: Path) -> Iterator[dict[str, Source]]:
     Raises:
         LoadError: the archive or a header is not to be trusted, or broken.
     """
-    with path.open("rb", buffering=0) as raw, _Careful(raw) as file:
+    with path.open("rb", buffering=0) as raw, Careful(raw) as file:
         with reading("The npz"):
             archive = zipfile.ZipFile(file)
         with archive:
@@ -47,17 +47,22 @@ def open_npz(path: Path, scratch: Path) -> Iterator[dict[str, Source]]:
             yield {m.filename.removesuffix(".npy"): _source(archive, m, scratch) for m in members}
 
 
-class _Careful(io.BufferedReader):
-    """Refuses to read more at once than an honest archive of a few arrays needs."""
+class Careful(io.BufferedReader):
+    """Refuses to read more at once than an honest archive of a few arrays needs, or than `most`."""
+
+    def __init__(self, raw: io.RawIOBase, most: int = MOST_READ) -> None:
+        super().__init__(raw)
+        self._most = most
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
-            size = MOST_READ + 1
-        if size > MOST_READ:
-            data = super().read(MOST_READ + 1)
-            if len(data) > MOST_READ:
+            size = self._most + 1
+        if size > self._most:
+            data = super().read(self._most + 1)
+            if len(data) > self._most:
                 raise LoadError(
-                    "unsafe_file", "The npz has a directory of over a mebibyte: write it with np.savez."
+                    "unsafe_file",
+                    f"The archive has a directory of over {self._most} bytes: write it with np.savez or zip.",
                 )
             return data
         return super().read(size)

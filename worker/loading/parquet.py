@@ -15,10 +15,11 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from worker.loading.errors import LoadError, corrupt
+from worker.loading.parquet_footer import Sizes, read_sizes
 from worker.loading.table import Batch, Table, checked_names, rows_of, value_kind
 
 MIB = 1024**2
-MOST_FOOTER = 32 * MIB
+MOST_FOOTER = 16 * MIB
 BOMB_BYTES, BOMB_RATIO = 64 * MIB, 50
 MOST_ROWS = 2**40
 MOST_NAMES = 10_000
@@ -30,21 +31,20 @@ def open_parquet(path: Path) -> Table:
     Raises:
         LoadError: the footer is broken, or promises what the file cannot hold.
     """
-    _check_footer(path)
+    sizes = _checked_sizes(path)
     with _reading():
-        file = _opened(path, ())
-        metadata, schema = file.metadata, file.schema_arrow
+        schema = _opened(path, ()).schema_arrow
     names = checked_names(schema.names, "parquet file")
-    _check_sizes(metadata, path.stat().st_size)
     folded = [name for name in names if value_kind(schema.field(name).type) in ("text", "binary")]
-    packed = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    rows = rows_of(packed / max(1, metadata.num_rows))
+    rows = rows_of(sizes.unpacked / max(1, sizes.rows))
 
     def batches(columns: Sequence[str]) -> Iterator[Batch]:
         with _reading():
             # Text stays in its dictionary, so that a value which a million rows share is held once.
             file = _opened(path, [name for name in columns if name in folded])
-            yield from file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False)
+            for batch in file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False):
+                batch.validate(full=True)  # offsets within bounds, text in UTF-8
+                yield batch
 
     return Table(names, batches, classes=_classes(schema), media=dict.fromkeys(names, "image"))
 
@@ -60,38 +60,35 @@ def _opened(path: Path, folded: Sequence[str]) -> Any:
     )
 
 
-def _check_footer(path: Path) -> None:
+def _checked_sizes(path: Path) -> Sizes:
+    """What the footer promises, held against the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - 8))
         end = file.read(8)
-    if end[4:] != b"PAR1":
-        raise corrupt("The parquet file", "it does not end as one")
-    length = int.from_bytes(end[:4], "little")
-    if length > size - 12:
-        raise corrupt("The parquet file", f"its footer should have {length} bytes, but the file has {size}")
-    if length > MOST_FOOTER:
-        raise LoadError("unsafe_file", f"The parquet footer has {length} bytes; {MOST_FOOTER} at most.")
-
-
-def _check_sizes(metadata: Any, size: int) -> None:
-    """What the footer promises, held against the file: nothing has been allocated on its word yet."""
-    unpacked = 0
-    for group in range(metadata.num_row_groups):
-        for column in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(column)
-            needed, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
-            if packed < 0 or needed < 0 or packed > size:
-                raise corrupt("The parquet file", "a column is larger than the file")
-            unpacked += needed
-    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
+        if end[4:] != b"PAR1":
+            raise corrupt("The parquet file", "it does not end as one")
+        length = int.from_bytes(end[:4], "little")
+        if length > size - 12:
+            why = f"its footer should have {length} bytes, but the file has {size}"
+            raise corrupt("The parquet file", why)
+        if length > MOST_FOOTER:
+            raise LoadError("unsafe_file", f"The parquet footer has {length} bytes; {MOST_FOOTER} at most.")
+        file.seek(size - 8 - length)
+        footer = file.read(length)
+    try:
+        sizes = read_sizes(footer)
+    except ValueError as broken:
+        raise corrupt("The parquet file's footer", str(broken)) from broken
+    if sizes.largest > size or sizes.rows > MOST_ROWS:
+        raise corrupt("The parquet file", "its footer promises more than the file can hold")
+    if sizes.unpacked > BOMB_BYTES and sizes.unpacked > BOMB_RATIO * size:
         raise LoadError(
             "unsafe_file",
-            f"The parquet file unpacks from {size} to {unpacked} bytes, over {BOMB_RATIO} times its size. "
-            "Data this empty are taken for a bomb: write them uncompressed.",
+            f"The parquet file unpacks from {size} to {sizes.unpacked} bytes, over {BOMB_RATIO} times its "
+            "size. Data this empty are taken for a bomb: write them uncompressed.",
         )
-    if not 0 <= metadata.num_rows <= MOST_ROWS:
-        raise corrupt("The parquet file", f"it promises {metadata.num_rows} rows")
+    return sizes
 
 
 def _classes(schema: Any) -> dict[str, list[str]]:

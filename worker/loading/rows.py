@@ -20,9 +20,11 @@ from worker.loading.canonical import ArrayWriter, Layout, Range
 from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.features import Features
 from worker.loading.ids import IdWriter, check_distinct
+from worker.loading.images import Images
 from worker.loading.labels import Labels
 from worker.loading.layouts import input_layout, target_layout
 from worker.loading.lists import Lists
+from worker.loading.npy_files import NpyFiles
 from worker.loading.roles import Roles, roles
 from worker.loading.shown import MOST_COLUMNS, ShownWriter, as_json
 from worker.loading.source import BLOCK_BYTES, MOST_SAMPLE_BYTES, Block
@@ -85,7 +87,11 @@ def _inputs(table: Table, chosen: Roles, asked: Asked) -> Any:
     if len(chosen.inputs) > 1:
         return Features(table, chosen.inputs, asked.like)
     name = chosen.inputs[0]
-    kind, _ = first_kind(table, name)
+    kind, value = first_kind(table, name)
+    if kind == "binary" and table.media.get(name) == "npy":
+        return NpyFiles(table, name)
+    if kind == "binary" or (kind == "struct" and "bytes" in value):
+        return Images(table, name, asked.image_size, asked.image_mode, asked.like)
     if kind == "lists":
         known = ((asked.like or {}).get("inputs") or {}) if asked.like else {}
         length, padding = (
@@ -93,7 +99,7 @@ def _inputs(table: Table, chosen: Roles, asked: Asked) -> Any:
             known.get("padding_id") if asked.padding_id is None else asked.padding_id,
         )
         return Lists(name, input_layout, length, padding)
-    if kind == "text" and not chosen.together and not table.untyped:
+    if kind == "text" and not chosen.together and not table.is_untyped(name):
         raise _needs_tokenizer(name)
     if kind in ("text", "flags", "integers", "floats"):
         return Features(table, chosen.inputs, asked.like)
@@ -197,7 +203,8 @@ def _write(
     out_dir: Path,
 ) -> tuple[Range, Range]:
     inputs, targets = encoders
-    columns = list(dict.fromkeys([*inputs.columns, *targets.columns, *(ids.columns if ids else ())]))
+    read = [getattr(inputs, "column", None), *inputs.columns, *targets.columns, *(ids.columns if ids else ())]
+    columns = list(dict.fromkeys(filter(None, read)))
     with ExitStack() as opened:
         into_inputs = opened.enter_context(ArrayWriter("inputs", rows, layouts[0], out_dir / "inputs.npy"))
         into_targets = opened.enter_context(ArrayWriter("targets", rows, layouts[1], out_dir / "targets.npy"))

@@ -30,19 +30,21 @@ class Table:
     Attributes:
         names: of all columns.
         batches: reads the rows of some columns in order, again each time it is called.
-        untyped: every value is text, numbers too, and `MISSING` stands for no value.
+        untyped: columns whose every value is text, numbers too, and where `MISSING` stands for no value.
         classes: names of a column's integer labels, where the file tells them.
         media: what binary columns hold.
         roles: the columns that are inputs, targets and id where the format says so by itself.
-        record: whether a row is worth showing as it was sent.
     """
 
     names: tuple[str, ...]
     batches: Callable[[Sequence[str]], Iterator[Batch]]
-    untyped: bool = False
+    untyped: frozenset[str] = frozenset()
     classes: Mapping[str, list[str]] = field(default_factory=dict)
     media: Mapping[str, Medium] = field(default_factory=dict)
     roles: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_untyped(self, name: str) -> bool:
+        return name in self.untyped
 
 
 def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -1,0 +1,245 @@
+"""Folders of images and WebDatasets: read in order, with names of classes and ids."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.worker.loading.archives import colour, link, packed, picture, tarred
+from tests.worker.loading.files import Load, Refuse, canonical, npy, zipped
+from tests.worker.loading.tables import parquet
+from tests.worker.loading.test_tables_refused import survives
+
+PIXELS = {"dog/b.png": colour(), "cat/2.png": colour(), "cat/10.png": colour(), "cat/more/1.png": colour()}
+FOLDER = {name: picture(pixels) for name, pixels in PIXELS.items()}
+ORDER = ["cat/10.png", "cat/2.png", "cat/more/1.png", "dog/b.png"]  # torchvision's: by class, folder, name
+
+
+@pytest.mark.parametrize("how", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("root", ["", "pets/train/"])
+def test_a_folder_of_images(load: Load, out: Path, how: str, root: str) -> None:
+    extra = {"__MACOSX/dog/._b.png": b"litter", f"{root}cat/.DS_Store": b"litter"}
+    members = {f"{root}{name}": data for name, data in FOLDER.items()} | extra
+    info = load(packed(members, how), "imagefolder" if how == "zip" else "tar")
+    assert (info.format, info.num_samples, info.class_counts) == ("imagefolder", 4, [3, 1])
+    assert info.encoding is not None and info.encoding["classes"] == ["cat", "dog"]
+    assert (info.input.shape, info.input.kind) == ([5, 4, 3], "image")
+    np.testing.assert_array_equal(canonical(out), np.stack([PIXELS[name] for name in ORDER]))
+    assert canonical(out, "targets").tolist() == [0, 0, 0, 1]
+    assert canonical(out, "ids").tolist() == ORDER
+    assert sorted(path.name for path in out.iterdir()) == ["ids.npy", "inputs.npy", "targets.npy"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "PPM"])
+def test_kinds_of_images(load: Load, out: Path, kind: str) -> None:
+    pixels = np.full((8, 8, 3), 90, np.uint8)
+    load(zipped({"a/x.png": picture(pixels, kind)}), "imagefolder")
+    np.testing.assert_allclose(canonical(out)[0].astype(int), pixels, atol=3)
+
+
+def test_grey_stays_grey_where_all_are(load: Load, refuse: Refuse, out: Path) -> None:
+    grey = colour()[..., 0]
+    info = load(zipped({"a/1.png": picture(grey)}), "imagefolder")
+    assert info.input.shape == [5, 4, 1]
+    np.testing.assert_array_equal(canonical(out)[0, ..., 0], grey)
+    mixed = zipped({"a/1.png": picture(grey), "a/2.png": picture(colour())})
+    assert load(mixed, "imagefolder", image_mode="RGB").input.shape == [5, 4, 3]
+    for file in out.iterdir():
+        file.unlink()
+    assert "image_mode" in refuse(mixed, "shape_mismatch", "imagefolder").detail
+
+
+def test_images_are_brought_to_one_size_when_asked(load: Load, refuse: Refuse, out: Path) -> None:
+    data = zipped({"a/1.png": picture(colour(6, 8)), "a/2.png": picture(colour(4, 4))})
+    assert "image_size" in refuse(data, "shape_mismatch", "imagefolder").detail
+    info = load(data, "imagefolder", image_size=(3, 2))
+    assert info.input.shape == [3, 2, 3]
+    assert info.encoding is not None
+    assert info.encoding["inputs"] == {"kind": "image", "size": [3, 2], "mode": "RGB", "resized": True}
+    again = load(zipped({"a/1.png": picture(colour(9, 9))}), "imagefolder", like=info.encoding)
+    assert again.input.shape == [3, 2, 3]
+
+
+def test_a_query_folder_counts_classes_as_its_training_folder(load: Load, refuse: Refuse, out: Path) -> None:
+    train = load(zipped(FOLDER), "imagefolder")
+    info = load(zipped({"dog/1.png": picture(colour())}), "imagefolder", like=train.encoding)
+    assert canonical(out, "targets").tolist() == [1] and info.num_classes == 2
+    for file in out.iterdir():
+        file.unlink()
+    cow = zipped({"cow/1.png": picture(colour())})
+    assert "'cow'" in refuse(cow, "unknown_label", "imagefolder", like=train.encoding).detail
+
+
+@pytest.mark.parametrize("how", ["tar", "tar.gz"])
+def test_a_webdataset(load: Load, out: Path, how: str) -> None:
+    pixels = [colour(), colour()]
+    members: dict[str, bytes] = {}
+    for i, one in enumerate(pixels):
+        members |= {f"s{i}.png": picture(one), f"s{i}.cls": f"{1 - i}\n".encode()}
+        members |= {f"s{i}.json": json.dumps({"where": ["sea", "hill"][i], "width": 4}).encode()}
+    info = load(packed(members, how), "tar")
+    assert info.format == "webdataset"
+    np.testing.assert_array_equal(canonical(out), np.stack(pixels))
+    assert canonical(out, "targets").tolist() == [1, 0]
+    assert canonical(out, "ids").tolist() == ["s0", "s1"]
+    named = load(packed(members, how), "webdataset", columns={"targets": "where"})
+    assert named.encoding is not None and named.encoding["classes"] == ["hill", "sea"]
+
+
+def test_arrays_in_a_webdataset(load: Load, refuse: Refuse, out: Path) -> None:
+    arrays = [np.asfortranarray(np.random.default_rng(i).normal(size=(3, 2)).astype("f4")) for i in range(2)]
+    members: dict[str, bytes] = {}
+    for i, array in enumerate(arrays):
+        members |= {f"{i}.npy": npy(array), f"{i}.cls": b"cat" if i else b"ant"}
+    info = load(tarred(members), "webdataset")
+    assert info.encoding is not None and info.encoding["classes"] == ["ant", "cat"]
+    np.testing.assert_array_equal(canonical(out), np.stack(arrays))
+    for file in out.iterdir():
+        file.unlink()
+    odd = members | {"1.npy": npy(np.zeros(4, "f4"))}
+    assert "the first one" in refuse(tarred(odd), "shape_mismatch", "webdataset").detail
+    huge = b"\x93NUMPY\x01\x00" + (67).to_bytes(2, "little")
+    huge += b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000,)}"
+    refuse(tarred(members | {"0.npy": huge}), "corrupt_file", "webdataset")
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    refuse(tarred(members | {"0.npy": pickled.getvalue()}), "unsafe_file", "webdataset")
+
+
+def test_images_embedded_in_parquet(load: Load, out: Path) -> None:
+    """As the `datasets` library writes them: a struct of bytes and path."""
+    pixels = [colour(), colour()]
+    images = pa.array([{"bytes": picture(one), "path": None} for one in pixels])
+    info = load(parquet({"image": images, "label": ["b", "a"]}))
+    np.testing.assert_array_equal(canonical(out), np.stack(pixels))
+    assert info.encoding is not None and info.encoding["classes"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("../cat/1.png", "outside"), ("/cat/1.png", "outside"), ("cat\\1.png", "outside"),
+     ("c:/cat/1.png", "outside"), ("cat/1.zip", "archive in the archive"),
+     ("cat/model.pkl", "pickle"), ("cat/\x07.png", "unprintable")],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["zip", "tar"])
+def test_names_that_have_no_place_in_a_data_set(refuse: Refuse, name: str, words: str, how: str) -> None:
+    assert words in refuse(packed(FOLDER | {name: b"x"}, how), "unsafe_file", "imagefolder").detail
+
+
+def test_links_and_devices(refuse: Refuse) -> None:
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        data = tarred({"cat/0.png": link("cat/0.png", "/etc/passwd", kind)})
+        assert "link or a device" in refuse(data, "unsafe_file", "imagefolder").detail
+
+    def symbolic(info: zipfile.ZipInfo) -> None:
+        info.external_attr = 0o120777 << 16
+
+    assert (
+        "link" in refuse(zipped({"cat/0.png": b"/etc/passwd"}, symbolic), "unsafe_file", "imagefolder").detail
+    )
+
+
+def test_bombs(refuse: Refuse) -> None:
+    def deflated(info: zipfile.ZipInfo) -> None:
+        info.compress_type = zipfile.ZIP_DEFLATED
+
+    zeros = bytes(70 * 2**20)
+    assert "bomb" in refuse(zipped({"a/1.png": zeros}, deflated), "unsafe_file", "imagefolder").detail
+    assert "bomb" in refuse(tarred({"a/1.png": zeros}, "w:gz"), "unsafe_file", "tar").detail
+
+
+def test_an_image_of_too_many_pixels(refuse: Refuse) -> None:
+    data = picture(np.zeros((9000, 9000), np.uint8))
+    assert "pixels at most" in refuse(zipped({"a/1.png": data}), "sample_too_large", "imagefolder").detail
+
+
+@pytest.mark.parametrize(
+    ("members", "code", "words"),
+    [
+        ({"1.png": picture(colour())}, "unknown_array", "in no folder"),
+        ({"a/1.txt": b"hello"}, "unknown_array", "is no image"),
+        ({"a/1.png": b"no image"}, "corrupt_file", "sample 0"),
+        ({"a/1.png": picture(colour())[:60]}, "corrupt_file", "sample 0"),
+        ({"a/1.png": picture(np.zeros((4, 4), np.uint16))}, "unsupported_dtype", "8 bits"),
+        ({}, "shape_mismatch", "no images"),
+    ],
+)
+def test_what_is_no_folder_of_images(refuse: Refuse, members: Any, code: str, words: str) -> None:
+    assert words in refuse(zipped(members), code, "imagefolder").detail
+
+
+def test_an_animation(refuse: Refuse) -> None:
+    buffer = io.BytesIO()
+    frames = [Image.fromarray(colour()) for _ in range(2)]
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    assert (
+        "animation"
+        in refuse(zipped({"a/1.png": buffer.getvalue()}), "unsupported_dtype", "imagefolder").detail
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "code", "words"),
+    [
+        (
+            {"0.png": picture(colour()), "0.cls": b"1", "1.png": picture(colour())},
+            "missing_value",
+            "Sample 1",
+        ),
+        ({"0.exe": b"1", "0.cls": b"1"}, "unknown_array", ".exe"),
+        ({"readme": b"hello"}, "unknown_array", "no sample"),
+        ({"0.png": picture(colour()), "0.json": b"[1]"}, "corrupt_file", "no JSON object"),
+        ({"0.png": picture(colour()), "0.cls": b"\xff"}, "corrupt_file", "UTF-8"),
+        ({"0.txt": b"some words", "0.cls": b"1"}, "tokenizer_required", "tokenizer_file"),
+    ],
+)
+def test_what_is_no_webdataset(refuse: Refuse, members: Any, code: str, words: str) -> None:
+    assert words in refuse(tarred(members), code, "webdataset").detail
+
+
+def test_a_pickle_in_an_archive_does_not_run(refuse: Refuse, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    trap = pickle.dumps(Trap())
+    refuse(zipped({"a/1.png": trap}), "corrupt_file", "imagefolder")
+    refuse(tarred({"0.npy": trap, "0.cls": b"1"}), "corrupt_file", "webdataset")
+    refuse(tarred({"0.pyd": trap, "0.cls": b"1"}), "unsafe_file", "webdataset")
+    assert not (tmp_path / "sprung").exists()
+
+
+WHOLE = {
+    "imagefolder": zipped(FOLDER),
+    "tar": tarred(FOLDER),
+    "webdataset": tarred({"0.png": FOLDER["cat/2.png"], "0.cls": b"1"}, "w:gz"),
+}
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_with_bytes_changed(load: Load, kind: str, data: st.DataObject) -> None:
+    whole = bytearray(WHOLE[kind])
+    place = st.integers(0, len(whole) - 1)
+    for where, value in data.draw(st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=6)):
+        whole[where] = value
+    survives(load, bytes(whole), kind)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_cut_anywhere(load: Load, kind: str) -> None:
+    for end in range(0, len(WHOLE[kind]), 97):
+        survives(load, WHOLE[kind][:end], kind)
