@@ -82,8 +82,8 @@ def _columns(job: InfluenceJob, sums: Sums, total: Floats) -> dict[str, Any]:
 
 
 def _labels(job: InfluenceJob) -> Any:
-    targets = np.asarray(job.train.targets)
-    return targets.reshape(-1) if targets.size == len(targets) else None
+    targets = job.train.targets
+    return np.asarray(targets).reshape(-1) if targets.size == len(targets) else None
 
 
 def _result(job: InfluenceJob, units: Sequence[Work], sums: Sums) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """what a data set's reader was told, its tokenizer, and its samples as people look at them
 
 Revision ID: 4c0d7be21a95
-Revises: 5b0f3c1a9e27
+Revises: 7b1f0c52a9de
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "4c0d7be21a95"
-down_revision = "5b0f3c1a9e27"
+down_revision = "7b1f0c52a9de"
 branch_labels = None
 depends_on = None
 
