@@ -33,7 +33,7 @@ def test_an_empty_file(refuse: Refuse) -> None:
         (b"hello, world", "unknown_format", "no kind we know"),
         (pickle.dumps({"inputs": [1]}), "unsafe_file", "pickle"),
         (npy(X), "unknown_format", "single .npy"),
-        (b"\x1f\x8b" + bytes(30), "unknown_format", "gzip"),
+        (b"\x1f\x8b" + bytes(30), "corrupt_file", "tar.gz"),
         (b"PK\x03\x04 nothing", "corrupt_file", "truncated or damaged"),
     ],
 )
