@@ -9,7 +9,10 @@ import numpy as np
 import torch
 
 from app.store.datasets import Arrays
+from worker.influence.next_token import left_out
 from worker.influence.preprocessing import Preprocessing
+from worker.influence.task import Task
+from worker.influence.trajectory import Data
 
 
 class StoredData:
@@ -50,6 +53,38 @@ class StoredData:
         inputs = self._preprocessing(self._arrays.inputs[where], device=self._device)
         targets = torch.from_numpy(np.asarray(self._arrays.targets[where]))
         return inputs, targets.to(self._device, self._targets_dtype)
+
+
+def prepared(
+    arrays: Arrays,
+    task: Task,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    *,
+    rows: np.ndarray[Any, np.dtype[np.int64]] | None = None,
+    tick: Callable[[int], None] = lambda samples: None,
+) -> Data:
+    """Rows of a data set as the task's network and loss take them."""
+    dtype = torch.int64 if task.whole_targets else torch.float32
+    data = StoredData(arrays, preprocessing, dtype, device, rows=rows, tick=tick)
+    return NextTokens(data, getattr(task.network, "pad_id", None)) if task.loss == "next_token" else data
+
+
+class NextTokens:
+    """`data` for a language model: of its targets, the samples' tokens, padding is left out."""
+
+    def __init__(self, data: Data, pad_id: int | None) -> None:
+        self._data, self._pad_id = data, pad_id
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def chunks(
+        self, size: int, rows: Sequence[int] | range | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(inputs, targets) as `StoredData.chunks` gives them."""
+        for inputs, targets in self._data.chunks(size, rows):
+            yield inputs, left_out(inputs, targets, self._pad_id)
 
 
 def selected(arrays: Arrays, query: dict[str, Any] | None) -> np.ndarray[Any, np.dtype[np.int64]] | None:

@@ -16,15 +16,15 @@ from app.catalog import Extent, Options, Parameters
 from app.catalog.options import BATCH
 from app.store import jobs, tables, trajectories, work
 from app.store.datasets import Arrays
-from worker.data import StoredData, selected
+from worker.data import prepared, selected
 from worker.influence.methods import METHODS, Method
 from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Task
-from worker.influence.trajectory import Trajectory
-from worker.networks import inputs_of, network_of
+from worker.influence.trajectory import Data, Trajectory
+from worker.networks import inputs_of, network_of, task_of
 from worker.problems import UserError
 from worker.process import Process
-from worker.runs import DTYPE, Names, read_run
+from worker.runs import Names, read_run
 
 
 class Place(NamedTuple):
@@ -71,12 +71,11 @@ class InfluenceJob:
     query_selection: dict[str, Any] | None
     preprocessing: Preprocessing
     device: torch.device
-    classification: bool
 
-    def train_data(self, tick: Callable[[int], None]) -> StoredData:
+    def train_data(self, tick: Callable[[int], None]) -> Data:
         return self._data(self.train, None, tick)
 
-    def query_data(self, tick: Callable[[int], None], only: int | None = None) -> StoredData | None:
+    def query_data(self, tick: Callable[[int], None], only: int | None = None) -> Data | None:
         """The query samples that are asked about, or `only` this one of them."""
         if self.query is None:
             return None
@@ -130,9 +129,8 @@ class InfluenceJob:
         """Forward passes for what all samples share there."""
         return self.asked.shared(self.extents[place.run], place.k)
 
-    def _data(self, arrays: Arrays, rows: Any, tick: Callable[[int], None]) -> StoredData:
-        targets = torch.int64 if self.classification else DTYPE
-        return StoredData(arrays, self.preprocessing, targets, self.device, rows=rows, tick=tick)
+    def _data(self, arrays: Arrays, rows: Any, tick: Callable[[int], None]) -> Data:
+        return prepared(arrays, self.task, self.preprocessing, self.device, rows=rows, tick=tick)
 
 
 def locked(session: Session, job_id: str) -> tables.Job:
@@ -179,7 +177,7 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
         method=METHODS[job.method["name"]],
         options=asked.options(),
         asked=asked,
-        task=Task(network, stored[0].task["loss"]),
+        task=task_of(stored[0], network),
         trajectory_ids=tuple(job.trajectory_ids),
         runs=tuple(
             read_run(session, mine.blobs, one, part, len(train), names, device, ordered=asked.needs_order)
@@ -195,7 +193,6 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
         query_selection=job.query,
         preprocessing=Preprocessing(inputs=inputs_of(stored[0]), **stored[0].preprocessing),
         device=device,
-        classification=stored[0].task["type"] == "classification",
     )
 
 

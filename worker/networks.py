@@ -14,25 +14,37 @@ from app.catalog.language_models import PREFIX
 from app.store.blobs import BlobStore
 from app.store.tables import Trajectory
 from worker.influence.networks import ExpectedTensors, build, expected_tensors
+from worker.influence.task import Task
 from worker.problems import UserError
 
 META = torch.device("meta")
 
 
-def network_of(session: Session, blobs: BlobStore, trajectory: Trajectory, device: torch.device) -> nn.Module:
-    """The network in evaluation mode, its tensors on `device` with values that mean nothing: a checkpoint's
-    take their place in `torch.func.functional_call`. On the device "meta" it takes no memory.
+def network_of(
+    session: Session,
+    blobs: BlobStore,
+    trajectory: Trajectory,
+    device: torch.device,
+    *,
+    initial: bool = False,
+) -> nn.Module:
+    """The network in evaluation mode. Its tensors' values mean nothing, and they may have none at all: a
+    checkpoint's take their place in `torch.func.functional_call`. On the device "meta" it takes no memory.
+
+    Args:
+        initial: whether the tensors are to have the values that training starts from, drawn by torch's
+            generator.
 
     Raises:
         UserError: transformers builds no language model of the config.
     """
     architecture = trajectory.architecture
-    return _network(architecture["name"], architecture["config"], trajectory.task["type"], device)
+    return _network(architecture["name"], architecture["config"], trajectory.task["type"], device, initial)
 
 
 def expected_of(name: str, config: Mapping[str, Any], task: str) -> ExpectedTensors:
     """The tensors that a checkpoint of the network `name` with this config holds."""
-    return expected_tensors(_network(name, config, task, META))
+    return expected_tensors(_network(name, config, task, META, False))
 
 
 def tensors_of(session: Session, blobs: BlobStore, trajectory: Trajectory) -> ExpectedTensors:
@@ -40,18 +52,26 @@ def tensors_of(session: Session, blobs: BlobStore, trajectory: Trajectory) -> Ex
     return expected_tensors(network_of(session, blobs, trajectory, META))
 
 
+def task_of(trajectory: Trajectory, network: nn.Module) -> Task:
+    """What the trajectory's network was trained to do."""
+    told = trajectory.task
+    return Task(network, "next_token" if told["type"] == "causal_lm" else told["loss"])
+
+
 def inputs_of(trajectory: Trajectory) -> Literal["features", "image", "tokens"]:
     """What a sample is to the network."""
     return ARCHITECTURES[trajectory.architecture["name"]].config.inputs
 
 
-def _network(name: str, config: Mapping[str, Any], task: str, device: torch.device) -> nn.Module:
+def _network(
+    name: str, config: Mapping[str, Any], task: str, device: torch.device, initial: bool
+) -> nn.Module:
     if not name.startswith(PREFIX):
         with device:
             return build(name, config).to(device)
     from worker.hf import build as hf  # transformers takes seconds to load
 
     try:
-        return hf.build(name.removeprefix(PREFIX), config, task, device)
+        return hf.build(name.removeprefix(PREFIX), config, task, device, initial=initial)
     except hf.BuildError as refused:
         raise UserError("invalid_architecture", str(refused)) from refused

@@ -54,7 +54,7 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
 
 def _suspicion(job: InfluenceJob, sums: Sums) -> Floats | None:
     """How much points to a wrong label, [N]; None where the targets are no classes."""
-    if job.task.loss == "mse":
+    if job.task.loss in ("mse", "next_token"):
         return None
     harmful = None
     if job.method.name == "diff_in":

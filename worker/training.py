@@ -15,14 +15,14 @@ from app.catalog import Recipe
 from app.store import tables, trajectories
 from app.store.datasets import Arrays
 from app.store.tables import TrainingState
-from worker.data import StoredData
+from worker.data import prepared
 from worker.influence.order import loader_order
 from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Task, Tensors
 from worker.influence.training import State, carries
-from worker.influence.trajectory import Schedule
+from worker.influence.trajectory import Data, Schedule
 from worker.job import pick_device
-from worker.networks import inputs_of, network_of
+from worker.networks import inputs_of, network_of, task_of
 from worker.process import Process
 from worker.runs import DTYPE, rates_of, schedule_of
 
@@ -54,16 +54,14 @@ class TrainJob:
     query: Arrays | None
     preprocessing: Preprocessing
     device: torch.device
-    classification: bool
 
     @property
     def total(self) -> int:
         """Steps of the run."""
         return len(self.order)
 
-    def data(self, arrays: Arrays, tick: Callable[[int], None]) -> StoredData:
-        targets = torch.int64 if self.classification else DTYPE
-        return StoredData(arrays, self.preprocessing, targets, self.device, tick=tick)
+    def data(self, arrays: Arrays, tick: Callable[[int], None]) -> Data:
+        return prepared(arrays, self.task, self.preprocessing, self.device, tick=tick)
 
 
 def load(mine: Process, job_id: str) -> TrainJob:
@@ -94,13 +92,13 @@ def _load(mine: Process, session: Session, job_id: str) -> TrainJob:
     # on the CPU, whose generator draws the same numbers whatever the device is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(asked["seed"] or 0)
-        network = network_of(session, mine.blobs, described, torch.device("cpu")).to(device)
+        network = network_of(session, mine.blobs, described, torch.device("cpu"), initial=True).to(device)
     start = next((one.blob for one in checkpoints if one.id == asked["start"]), None)
     return TrainJob(
         id=record.id,
         described=described,
         recipe=recipe,
-        task=Task(network, described.task["loss"]),
+        task=task_of(described, network),
         trained=[name for name, _ in network.named_parameters()],
         schedule=schedule_of(asked["recipe"]["optimizer"], (total,), (tuple(rates),), total, len(train)),
         order=loader_order(
@@ -112,7 +110,6 @@ def _load(mine: Process, session: Session, job_id: str) -> TrainJob:
         query=arrays.get(record.query_dataset_id or ""),
         preprocessing=Preprocessing(inputs=inputs_of(described), **described.preprocessing),
         device=device,
-        classification=described.task["type"] == "classification",
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from app.api.resources import INT64, MOST_STEPS, Body, GivenName, Metadata, Notes, named
-from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task
+from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task, check_task
 from app.catalog.base import refusal
 from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
 
@@ -58,6 +58,14 @@ class TrajectoryIn(Body):
     recipe: Recipe | None = Field(None, description="How to train it again; jobs that retrain ask for it.")
     notes: Notes = ""
     metadata: Metadata = Field({})
+
+    @field_validator("task")
+    @classmethod
+    def _of_the_network(cls, task: Task, info: ValidationInfo) -> Task:
+        network = info.data.get("architecture")
+        if network is not None and (wrong := check_task(network.name, task)):
+            raise refusal(wrong)
+        return task
 
 
 class CheckpointOut(BaseModel):

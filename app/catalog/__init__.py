@@ -4,6 +4,7 @@ from app.catalog.architectures import (
     ARCHITECTURES,
     Architecture,
     ArchitectureEntry,
+    check_task,
     config_of,
     list_architectures,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "Task",
     "TracIn",
     "TransformerConfig",
+    "check_task",
     "config_of",
     "image_shape",
     "list_architectures",

@@ -19,6 +19,7 @@ from app.catalog.configs import (
 )
 from app.catalog.graph import ONNX, Onnx, OnnxConfig
 from app.catalog.language_models import FAMILIES, PREFIX, DistilBert, Family, Gpt2, GptNeo, Roberta, Standard
+from app.catalog.training import Task
 
 
 class Linear(Strict):
@@ -119,8 +120,9 @@ def _language_model(family: Family) -> ArchitectureEntry:
         PREFIX + family.name,
         family.config,
         f"{family.name}, by transformers",
-        f"The {kind} that transformers builds of this config, with a head for classes of sequences. Samples "
-        "are token ids [N, L], filled up with pad_token_id.",
+        f"The {kind} that transformers builds of this config, with a head for classes of sequences"
+        f"{' or, for the task causal_lm, for the next token' if family.causal else ''}. Samples are token "
+        "ids [N, L], filled up with pad_token_id.",
         "as model.save_pretrained writes them; `diffin network` prints them",
     )
 
@@ -140,6 +142,15 @@ GRAPH: dict[str, Any] = {
     "tensors": "the graph's initializers, by their names: those of the model's state_dict",
     "schema": OnnxConfig.model_json_schema(),
 }
+
+
+def check_task(name: str, task: Task) -> str | None:
+    """What is wrong with this task for the network `name`; None if nothing is, or if only its graph tells."""
+    family = FAMILIES.get(name.removeprefix(PREFIX))
+    if task.type != "causal_lm" or name == ONNX or (family is not None and family.causal):
+        return None
+    decoders = ", ".join(PREFIX + one.name for one in FAMILIES.values() if one.causal)
+    return f"{name} does not tell the next token: causal_lm is for {ONNX} and {decoders}."
 
 
 def list_architectures() -> list[dict[str, Any]]:

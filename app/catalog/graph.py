@@ -13,6 +13,7 @@ from app.catalog.training import Task
 
 ONNX = "onnx"
 IMAGE_RANK = 4  # [B, C, H, W]
+LOGITS_RANK = 3  # of a language model: [B, L, V]
 
 
 class Onnx(Strict):
@@ -94,6 +95,11 @@ class OnnxConfig(Strict):
                 f"classification wants outputs of [batch, num_classes]; the graph's output {first.name!r} is "
                 f"{_free(tuple(first.shape))}."
             )
+        if task.type == "causal_lm" and len(first.shape) != LOGITS_RANK:
+            return (
+                f"causal_lm wants outputs of [batch, tokens, vocabulary]; the graph's output {first.name!r} "
+                f"is {_free(tuple(first.shape))}."
+            )
         return None
 
     def check_targets(
@@ -101,6 +107,7 @@ class OnnxConfig(Strict):
     ) -> str | None:
         """What is wrong with targets of this shape (of one sample), dtype and range; None if nothing is."""
         given = self.gives[0].sample
+        given = given[-1:] if task.type == "causal_lm" else given
         known = [size for size in given if size is not None]
         if len(known) < len(given):  # free, so that only the values themselves can tell
             return None

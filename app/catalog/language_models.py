@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from app.catalog.base import Strict, refusal
 from app.catalog.configs import Config
 from app.catalog.shapes import Shape, check_tokens
+from app.catalog.training import Task
 
 PREFIX = "hf/"
 MOST_LABELS = 1_000_000
@@ -90,6 +91,12 @@ class HfConfig(Config):
     ) -> str | None:
         taken = 1 + (self.pad_token_id or 0) if self.offset_positions else 0
         return check_tokens(self.vocab_size, self.length - taken, shape, dtype, maximum, minimum)
+
+    def check_targets(
+        self, task: Task, shape: Shape, dtype: str, minimum: float | None, maximum: float | None
+    ) -> str | None:
+        outputs = self.vocab_size if task.type == "causal_lm" else self.num_labels
+        return task.check_targets(shape, dtype, minimum, maximum, outputs)
 
     def of_transformers(self) -> dict[str, Any]:
         """The keyword arguments of transformers' config."""

@@ -10,13 +10,21 @@ from pydantic import Field, model_validator
 from app.catalog.base import Strict, refusal
 from app.catalog.shapes import INTEGERS, Shape, image_shape, words
 
-LOSS_OF = {"classification": "cross_entropy", "binary": "bce_with_logits", "regression": "mse"}
+LOSS_OF = {
+    "classification": "cross_entropy",
+    "binary": "bce_with_logits",
+    "regression": "mse",
+    "causal_lm": "cross_entropy",
+}
 
 
 class Task(Strict):
-    """What the outputs mean, and the loss they were trained with (its mean over the batch)."""
+    """What the outputs mean, and the loss they were trained with (its mean over the batch).
 
-    type: Literal["classification", "binary", "regression"]
+    `causal_lm` tells each token from those before it; a sample's loss is the mean over its tokens.
+    """
+
+    type: Literal["classification", "binary", "regression", "causal_lm"]
     loss: Literal["cross_entropy", "bce_with_logits", "mse"]
 
     @model_validator(mode="after")
@@ -38,6 +46,8 @@ class Task(Strict):
             if maximum is not None and maximum >= num_outputs:
                 return f"labels go up to {maximum:g}; num_classes is {num_outputs}, and labels count from 0."
             return None
+        if self.type == "causal_lm":
+            return _check_tokens_told(shape, dtype, maximum, num_outputs)
         fits = shape in ((num_outputs,), (num_outputs, 1)) or (num_outputs == 1 and shape in ((), (1,)))
         if not fits:
             return (
@@ -46,6 +56,17 @@ class Task(Strict):
         if self.type == "binary" and ((minimum or 0) < 0 or (maximum or 0) > 1):
             return f"binary targets must lie within 0 and 1; these go from {minimum:g} to {maximum:g}."
         return None
+
+
+def _check_tokens_told(shape: Shape, dtype: str, maximum: float | None, vocabulary: int) -> str | None:
+    if len(shape) != 1 or dtype not in INTEGERS:
+        return (
+            f"causal_lm wants the samples' token ids [N, L] as targets, or none at all, not {words(shape)} "
+            f"of {dtype}."
+        )
+    if maximum is not None and maximum >= vocabulary:
+        return f"targets go up to {maximum:g}; vocab_size is {vocabulary}, and token ids count from 0."
+    return None
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -10,6 +10,8 @@ from worker.influence.directional import directional_derivative, gradient, hvp
 from worker.influence.task import Loss, Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint
 
+NONE = torch.empty(0)  # targets, where they are not looked at
+
 
 def task(loss: Loss) -> Task:
     return Task(nn.Identity(), loss)
@@ -32,10 +34,10 @@ def test_many_outputs_are_averaged() -> None:
 
 def test_predictions_are_classes_signs_and_values() -> None:
     logits = torch.tensor([[0.1, 2.0, -1.0], [3.0, 0.0, 0.0]])
-    assert task("cross_entropy").predictions(logits).tolist() == [1, 0]
-    assert task("bce_with_logits").predictions(logits[:, :1] - 1).tolist() == [0, 1]
-    assert task("mse").predictions(torch.tensor([0.5, -2.0])).tolist() == [0.5, -2.0]
-    assert task("mse").predictions(torch.tensor([[0.5, 1.5]])).tolist() == [1.0]
+    assert task("cross_entropy").predictions(logits, NONE).tolist() == [1, 0]
+    assert task("bce_with_logits").predictions(logits[:, :1] - 1, NONE).tolist() == [0, 1]
+    assert task("mse").predictions(torch.tensor([0.5, -2.0]), NONE).tolist() == [0.5, -2.0]
+    assert task("mse").predictions(torch.tensor([[0.5, 1.5]]), NONE).tolist() == [1.0]
 
 
 class Attention(nn.Module):

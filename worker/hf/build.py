@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from worker.hf.network import LanguageModel
 from worker.hf.norms import spell_out
 
 META = torch.device("meta")
+SAVED_AS = {("gpt_neox", "lm_head.weight"): "embed_out.weight"}  # by save_pretrained, not by state_dict
 MOST_BUFFER_BYTES = 1 << 30  # of what a model holds beside its tensors, such as causal masks
 
 logging.getLogger("transformers").setLevel(
@@ -34,13 +35,19 @@ class BuildError(ValueError):
 
 
 def build(
-    model_type: str, config: Mapping[str, Any], task: str, device: torch.device = META
+    model_type: str,
+    config: Mapping[str, Any],
+    task: str,
+    device: torch.device = META,
+    *,
+    initial: bool = False,
 ) -> LanguageModel:
     """The network in evaluation mode, without dropout, in float32; on `device` is what no checkpoint holds.
 
     Args:
         model_type: one of `app.catalog.language_models.FAMILIES`.
         config: of the catalog's form for it.
+        initial: whether the tensors have the values that transformers draws at first; else they have none.
         task: "causal_lm" for a model that tells the next token, else a classifier of sequences.
 
     Raises:
@@ -52,21 +59,27 @@ def build(
         model = _model(model_type, checked, task, META)
         _check_size(model)
         if device != META:
-            model = _model(model_type, checked, task, torch.device("cpu"))
+            model = _model(model_type, checked, task, torch.device("cpu"), initial=initial)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = -1  # no token's id: a classifier looks at the last one
-    _only_buffers(model, device)
+    if not initial:
+        _only_buffers(model, device)
     spell_out(model)
     masks = Masks(family.causal, getattr(model.config, "sliding_window", None), family.mask_by_layer)
-    return LanguageModel(model, _names(model), masks, checked.pad_token_id, positions=family.causal).eval()
+    held = list(model.state_dict())
+    names = {SAVED_AS.get((model_type, name), name): name for name in held} | {name: name for name in held}
+    network = LanguageModel(model, names, masks, checked.pad_token_id, positions=family.causal).eval()
+    return network.to(device) if initial else network
 
 
-def _model(model_type: str, checked: HfConfig, task: str, device: torch.device) -> Any:
-    """The model of transformers; its parameters' values are left as memory happens to be."""
+def _model(
+    model_type: str, checked: HfConfig, task: str, device: torch.device, *, initial: bool = False
+) -> Any:
+    """The model of transformers; unless `initial`, values are left as memory happens to be."""
     config = AutoConfig.for_model(model_type, **checked.of_transformers())
     config.use_cache, config.return_dict = False, True
     kind: Any = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
-    with device, no_init_weights():
+    with device, nullcontext() if initial else no_init_weights():
         model = kind.from_config(config, attn_implementation="eager", dtype=torch.float32)
     model.tie_weights()
     return model.eval()
@@ -109,10 +122,3 @@ def _only_buffers(model: nn.Module, device: torch.device) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = buffer.to(device)
-
-
-def _names(model: nn.Module) -> dict[str, str]:
-    """Of parameters and persistent buffers, those that are tied once: as `save_pretrained` names them."""
-    parameters = [name for name, _ in model.named_parameters()]
-    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)}.difference(parameters)
-    return {name: name for name in model.state_dict() if name not in tied}

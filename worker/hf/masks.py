@@ -43,18 +43,6 @@ class Masks:
         return _added(seen, near, dtype)
 
 
-def tokens_seen(tokens: Tensor, pad_id: int | None) -> Tensor:
-    """[B, L] bool: all but the padding before a sample's first and after its last token.
-
-    Between them the padding's id is a token like others: many models pad with the token that ends a text.
-    """
-    if pad_id is None:
-        return torch.ones_like(tokens, dtype=torch.bool)
-    given = (tokens != pad_id).long()
-    begun, goes_on = given.cumsum(1) > 0, given.flip(1).cumsum(1).flip(1) > 0
-    return begun & goes_on
-
-
 def _added(seen: Tensor, allowed: Tensor, dtype: torch.dtype) -> Tensor:
     # every token sees itself, padding too: attention to nothing would be no number
     itself = torch.eye(seen.shape[1], dtype=torch.bool, device=seen.device)

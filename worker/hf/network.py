@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from worker.hf.masks import Masks, tokens_seen
+from worker.hf.masks import Masks
+from worker.influence.next_token import tokens_seen
 
 
 class LanguageModel(nn.Module):
@@ -37,6 +38,15 @@ class LanguageModel(nn.Module):
         held = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
         for name, inner in tensors.items():
             _place(self, name, held[inner])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As a module's own, which `to` goes by; what the model keeps to itself comes along."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for module in self._model[0].modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = fn(buffer)
+        return self
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, L] → [B, C] or [B, L, V]."""

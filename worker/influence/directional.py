@@ -186,7 +186,7 @@ def _along(
         return share, (losses, outputs)
 
     _, tangent, (losses, outputs) = jvp(shares, (params,), (direction,))
-    return Directional(dual.primal(losses), task.predictions(dual.primal(outputs)), tangent)
+    return Directional(dual.primal(losses), task.predictions(dual.primal(outputs), targets), tangent)
 
 
 def _forward(

@@ -135,7 +135,9 @@ def _self_chunk(
     outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs, targets)
     groups = Arrays(inputs, targets).chunks(group)
     contribution = a * torch.cat([brackets(x, y) for x, y in groups]).double()
-    return Chunk(contribution, task.losses_of(outputs, targets), task.predictions(outputs), contribution)
+    return Chunk(
+        contribution, task.losses_of(outputs, targets), task.predictions(outputs, targets), contribution
+    )
 
 
 def _batch_rows(population: int, o: Eq9Options, seed: int, k: int, group: int) -> list[int] | None:

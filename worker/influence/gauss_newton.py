@@ -85,7 +85,7 @@ def factor(
         root: P^½ [P], or a scalar; None: 1.
     """
     wanted = list(range(len(data)) if rows is None else rows)
-    width = _width(task, checkpoint, data)
+    width = num_outputs(task, checkpoint, data)
     if len(wanted) * width > most and len(wanted) > most // 2:
         wanted = [wanted[i] for i in draw_rows(len(wanted), max(1, most // 2), seed=seed)]
     pairs = list(over_chunks(lambda x, y: _output_curvature(task, checkpoint, x, y), data, chunk, wanted))
@@ -125,7 +125,7 @@ def _directions(values: torch.Tensor, columns: torch.Tensor, most: int, seed: in
     return _Directions(torch.cat([samples, everyone]), torch.cat([columns[samples, :, which], shared]))
 
 
-def _width(task: Task, checkpoint: Checkpoint, data: Data) -> int:
+def num_outputs(task: Task, checkpoint: Checkpoint, data: Data) -> int:
     """D, how many outputs a sample has."""
     [(inputs, _)] = data.chunks(1, range(1))
     return task.outputs(checkpoint.params, checkpoint.buffers, inputs).numel()

@@ -17,7 +17,7 @@ from worker.influence import diff_in, influence_function
 from worker.influence.baselines import TracInOptions
 from worker.influence.diff_in import DiffInOptions, curvature_rows
 from worker.influence.errors import ensure_finite_vector
-from worker.influence.gauss_newton import Factor, factor
+from worker.influence.gauss_newton import Factor, factor, num_outputs
 from worker.influence.gradients import rows_of, sample_gradients
 from worker.influence.influence_function import InfluenceFunctionOptions
 from worker.influence.lanczos import phi_psi
@@ -28,7 +28,8 @@ from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint, Data, Trajectory
 
 ROWS = 2000  # of the Gauss-Newton factor, at most; its cost grows with their square
-FACTOR_BYTES = 2 << 30  # of the factor; where a network is too large for it, each query has its own sweep
+MOST_OUTPUTS = 1000  # of a sample; a language model's are its tokens times its vocabulary
+FACTOR_BYTES = 2 << 30  # of the factor; where it would be larger, each query has its own sweep
 
 
 def tracin_sweep(
@@ -68,7 +69,7 @@ def influence_sweep(
     checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
     if k < len(schedule.steps) - 1:
         return Sweep({"constant": {"contribution": torch.zeros(len(query_of(query)), dtype=torch.float64)}})
-    if not _has_factor(checkpoint):
+    if not _has_factor(task, checkpoint, train):
         sweep = partial(influence_function.sweep, task, trajectory, k, train)
         alone = [sweep(one, None, seed=seed, chunk=chunk, options=options) for one in _each(query_of(query))]
         return _stack([replace(swept, vectors={"s": swept.vectors["x"]}) for swept in alone])
@@ -109,7 +110,7 @@ def diff_in_sweep(
     root = diff_in.root_of_preconditioner(trajectory, k, checkpoint.params)
     ridge = 0.0 if schedule.decoupled else schedule.weight_decay
     commute = root.dim() == 0 or ridge == 0  # the ridge is one of P^½ (C + ridge) P^½
-    if o.curvature == "hessian" or single_steps or not commute or not _has_factor(checkpoint):
+    if o.curvature == "hessian" or single_steps or not commute or not _has_factor(task, checkpoint, train):
         sweep = partial(diff_in.sweep, task, trajectory, k, train, query)
         return _stack([sweep(one, seed=seed, chunk=chunk, options=options) for one in _unstack(adjoint)])
     rates = schedule.rates(k, o.checkpoint_position, start)
@@ -179,8 +180,11 @@ def query_gradients(task: Task, checkpoint: Checkpoint, query: Data | None, chun
     return _named(torch.cat(list(over_chunks(part, query_of(query), chunk))), checkpoint.params)
 
 
-def _has_factor(checkpoint: Checkpoint) -> bool:
-    return ROWS * sum(t.nbytes for t in checkpoint.params.values()) <= FACTOR_BYTES
+def _has_factor(task: Task, checkpoint: Checkpoint, data: Data) -> bool:
+    """Whether F is of a size to be kept, and a sample's outputs few enough for their Hessian to be."""
+    if ROWS * sum(t.nbytes for t in checkpoint.params.values()) > FACTOR_BYTES:
+        return False
+    return num_outputs(task, checkpoint, data) <= MOST_OUTPUTS
 
 
 def _factor(

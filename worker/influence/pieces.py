@@ -130,7 +130,7 @@ def plain_losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(losses [B], predictions [B]) of a chunk, by one forward pass."""
     outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs, targets)
-    return task.losses_of(outputs, targets), task.predictions(outputs)
+    return task.losses_of(outputs, targets), task.predictions(outputs, targets)
 
 
 def add_up(contributions: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as nnf
 
-from worker.influence import contrastive
+from worker.influence import contrastive, next_token
 from worker.influence.gradients import sample_gradients
 from worker.influence.pieces import Chunk, Options, plain_losses, read
 from worker.influence.task import Task, Tensors
@@ -73,15 +73,16 @@ def el2n_chunk(
     *,
     options: Options,
 ) -> Chunk:
-    """‖p_z(θ_k) - y_z‖₂/m, p the predicted chances (for mse the predicted values), y the one-hot label.
+    """‖p_z(θ_k) - y_z‖₂/m, p the predicted chances (for mse the predicted values), y the one-hot label;
+    of next_token, the mean over the tokens.
 
     Source: EL2N, Paul et al., arXiv 2107.07075, over the checkpoints there are.
     """
     read(NoOptions, options)
     checkpoint, m = trajectory.checkpoints[k], len(trajectory.checkpoints)
     outputs = task.outputs(checkpoint.params, checkpoint.buffers, inputs, targets)
-    losses, predictions = task.losses_of(outputs, targets), task.predictions(outputs)
-    errors = _errors(task, outputs, targets).flatten(1).double().norm(dim=1)
+    losses, predictions = task.losses_of(outputs, targets), task.predictions(outputs, targets)
+    errors = _errors(task, outputs, targets).reshape(len(outputs), -1).double().norm(dim=1)
     return Chunk(errors / m, losses, predictions).checked(checkpoint.step)
 
 
@@ -97,9 +98,11 @@ def squared_gradient_norms(
 
 
 def _errors(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """p - y, as the outputs [B, …]; of clip: `contrastive.errors`."""
+    """p - y, as the outputs [B, …]; of clip: `contrastive.errors`; of next_token, how long it is [B]."""
     if task.in_groups:
         return contrastive.errors(outputs)
+    if task.loss == "next_token":
+        return next_token.errors(outputs, targets)
     if task.loss == "cross_entropy":
         labels = nnf.one_hot(targets, outputs.shape[1]).movedim(-1, 1)
         return outputs.softmax(1) - labels

@@ -13,10 +13,10 @@ from torch.func import functional_call
 from torch.nn import functional as nnf
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from worker.influence import contrastive
+from worker.influence import contrastive, next_token
 
 Tensors = dict[str, torch.Tensor]
-Loss = Literal["cross_entropy", "bce_with_logits", "mse", "clip"]
+Loss = Literal["cross_entropy", "bce_with_logits", "mse", "clip", "next_token"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Task:
     def in_groups(self) -> bool:
         """Whether a sample's loss depends on the others of its group."""
         return self.loss == "clip"
+
+    @property
+    def whole_targets(self) -> bool:
+        """Whether targets are classes or tokens (int64), and no quantities."""
+        return self.loss in ("cross_entropy", "clip", "next_token")
 
     def of_batch(self, size: int) -> Task:
         """The task with a batch of `size` samples as one group, as it was in training."""
@@ -81,11 +86,15 @@ class Task:
         """Per-sample losses [B], the mean over a sample's outputs where it has many.
 
         Args:
-            outputs: cross_entropy: logits [B, C, …]; clip: `contrastive.logits`; otherwise [B] or [B, …].
-            targets: cross_entropy: classes [B, …]; otherwise as many numbers as outputs.
+            outputs: cross_entropy: logits [B, C, …]; clip: `contrastive.logits`; next_token: logits
+                [B, L, V]; otherwise [B] or [B, …].
+            targets: cross_entropy: classes [B, …]; next_token: tokens [B, L]; otherwise as many numbers as
+                outputs.
         """
         if self.in_groups:
             return contrastive.losses(outputs)
+        if self.loss == "next_token":
+            return next_token.losses(outputs, targets)
         if self.loss == "cross_entropy":
             losses = nnf.cross_entropy(outputs, targets, reduction="none")
         else:
@@ -116,12 +125,15 @@ class Task:
             return torch.cat([self.losses(params, buffers, x, y) for x, y in parts])
         return self.losses_of(self.outputs(params, buffers, inputs, targets), targets)
 
-    def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
+    def predictions(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """[B]: the class (int64), whether the logit is positive (int64), or the value predicted (float); of
-        clip, which of its group's texts fits an image best (int64).
+        clip, which of its group's texts fits an image best (int64); of next_token, the share of the targets
+        that were told right (float).
 
         Where a binary or regression network has many outputs a sample, their mean speaks for them.
         """
+        if self.loss == "next_token":
+            return next_token.share_right(outputs, targets)
         if self.loss in ("cross_entropy", "clip"):
             return outputs.argmax(1) if outputs.dim() == 2 else outputs.flatten(2).mean(2).argmax(1)
         values = outputs if outputs.dim() == 1 else outputs.flatten(1).mean(1)

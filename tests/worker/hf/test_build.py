@@ -13,7 +13,7 @@ import torch
 
 from tests.worker.hf.models import PAD, config, original, saved, sentences
 from worker.hf.build import BuildError, build
-from worker.hf.masks import tokens_seen
+from worker.influence.next_token import tokens_seen
 
 CPU = torch.device("cpu")
 

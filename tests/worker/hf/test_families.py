@@ -14,16 +14,25 @@ from tests.worker.hf.models import PAD, config, original, saved, sentences
 from worker.hf.build import build
 from worker.influence.directional import directional_derivative, hvp, mixed
 from worker.influence.gradients import rows_of, sample_gradients
+from worker.influence.networks import expected_tensors
+from worker.influence.next_token import left_out
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint
 
-LABELS = torch.tensor([0, 2, 1, 2])
+LABELS = torch.tensor([0, 2, 1])
 CPU = torch.device("cpu")
+CASES = [(name, "classification") for name in FAMILIES] + [
+    (name, "causal_lm") for name, family in FAMILIES.items() if family.causal
+]
 
 
-def losses_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
+def losses_of(model: Any, ids: torch.Tensor, task: str) -> torch.Tensor:
     """Of each sample by itself, cut to its length: without padding, masks or batches."""
-    logits = torch.cat([model(input_ids=row[row != PAD][None]).logits for row in ids])
+    rows = [row[row != PAD][None] for row in ids]
+    if task == "causal_lm":
+        told = [(model(input_ids=row).logits[0, :-1], row[0, 1:]) for row in rows]
+        return torch.stack([nnf.cross_entropy(logits, following) for logits, following in told])
+    logits = torch.cat([model(input_ids=row).logits for row in rows])
     return nnf.cross_entropy(logits, LABELS, reduction="none")
 
 
@@ -57,28 +66,30 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool((found - expected).abs().max() <= 1e-5 * expected.abs().max())
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
-def test_a_classifier_has_the_losses_and_all_derivatives_of_its_original(
-    model_type: str, tmp_path: Path
+@pytest.mark.parametrize(("model_type", "task_type"), CASES)
+def test_a_model_has_the_losses_and_all_derivatives_of_its_original(
+    model_type: str, task_type: str, tmp_path: Path
 ) -> None:
-    model, ids = original(model_type), sentences()
-    network = build(model_type, config(model_type), "classification", CPU)
+    model, ids = original(model_type, task_type), sentences(count=3)
+    network = build(model_type, config(model_type), task_type, CPU)
     held = saved(model, tmp_path)
-    assert held.keys() == network.state_dict().keys()
+    assert held.keys() == expected_tensors(network).parameters.keys()
     params = {name: held[name] for name, _ in network.named_parameters()}
     u, v = directions(params, 1), directions(params, 2)
-    task, point, data = Task(network, "cross_entropy"), Checkpoint(1, (), params, {}), Arrays(ids, LABELS)
+    causal = task_type == "causal_lm"
+    task, point = Task(network, "next_token" if causal else "cross_entropy"), Checkpoint(1, (), params, {})
+    targets = left_out(ids, ids, PAD) if causal else LABELS
 
     own = dict(model.named_parameters())
-    inner = [own[name] for name in params]
-    truth = losses_of(model, ids)
+    inner = [own[name if name in own else "lm_head.weight"] for name in params]  # gpt_neox renames that
+    truth = losses_of(model, ids, task_type)
     of_each = gradients(truth, inner, create_graph=True)
     along = of_each @ flat(u)
     curved = gradients(along, inner, retain_graph=True)  # H_z u of each sample
     truth, of_each, along = truth.detach(), of_each.detach(), along.detach()
 
-    found = directional_derivative(task, point, ids, LABELS, u)
+    found = directional_derivative(task, point, ids, targets, u)
     assert close(found.losses, truth) and close(found.derivatives, along)
-    assert close(sample_gradients(task, point, ids, LABELS, rows_of), of_each)
-    assert close(flat(hvp(task, point, data, u, chunk=3)), curved.mean(0))
-    assert close(mixed(task, point, ids, LABELS, u, v).derivatives, curved @ flat(v))
+    assert close(sample_gradients(task, point, ids, targets, rows_of), of_each)
+    assert close(flat(hvp(task, point, Arrays(ids, targets), u, chunk=2)), curved.mean(0))
+    assert close(mixed(task, point, ids, targets, u, v).derivatives, curved @ flat(v))
