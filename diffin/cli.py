@@ -109,6 +109,53 @@ def submit(
 
 
 @main.command()
+@click.option("--data", required=True, help="Training set: a file, or the id of one uploaded (ds_…).")
+@click.option("--query", help="Query set, likewise: how well it does there is told at the end.")
+@click.option("--architecture", help="Name of a registered network; see `GET /v1/architectures`.")
+@click.option("--config", default="{}", help="The network's config, as JSON.")
+@click.option("--trajectory", help="In place of --architecture: the id of a run of the network (tr_…).")
+@click.option("--recipe", help="The recipe, as JSON or a file of it; else the trajectory's.")
+@click.option("--checkpoints", default=10, show_default=True, type=ROWS, help="States to keep.")
+@click.option("--every", type=ROWS, help="In place of --checkpoints: keep each state so many steps on.")
+@click.option("--seed", type=int, help="Of the initial weights.")
+@click.option("--name", help="Of the run.")
+@click.option("--wait/--no-wait", default=False, help="Wait, then print the id of the run.")
+def train(
+    data: str,
+    query: str | None,
+    architecture: str | None,
+    config: str,
+    trajectory: str | None,
+    recipe: str | None,
+    checkpoints: int,
+    every: int | None,
+    seed: int | None,
+    name: str | None,
+    wait: bool,
+) -> None:
+    """Train a network at the service and record the run; print the job's id."""
+    client = _client()
+    told = _json("--recipe", recipe) if recipe else None
+    network = {"name": architecture, "config": _json("--config", config)} if architecture else None
+    train_set, query_set = _dataset(client, data), _dataset(client, query) if query else None
+    job = client.train(
+        train_set,
+        query=query_set,
+        architecture=network,
+        trajectory=trajectory,
+        recipe=told,
+        checkpoints={"every": every} if every else checkpoints,
+        seed=seed,
+        name=name,
+    )
+    click.echo(job.id)
+    if wait:
+        with waiting(job.id, err) as progress:
+            run = client.trained(job, progress=progress)
+        click.echo(run.id)
+
+
+@main.command()
 @click.argument("job")
 def status(job: str) -> None:
     """Print one job."""
@@ -176,10 +223,10 @@ def cancel(job: str) -> None:
 @click.option("-n", "limit", type=ROWS, default=20, show_default=True)
 def jobs(limit: int) -> None:
     """List the jobs, newest first."""
-    table = _table("job", "status", "method", "name", "created")
+    table = _table("job", "type", "status", "method", "name", "created")
     for job in _client().jobs(limit=limit):
         created = f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else ""
-        table.add_row(job.id, job.status, (job.method or {}).get("name", ""), job.name, created)
+        table.add_row(job.id, job.type, job.status, (job.method or {}).get("name", ""), job.name, created)
     out.print(table)
 
 
@@ -281,6 +328,15 @@ def _option(given: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
+
+
+def _json(option: str, given: str) -> Any:
+    """JSON as it is given, or as it stands in the file that is named."""
+    text = given if given.lstrip().startswith("{") else Path(given).read_text()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"{option}: {error}") from error
 
 
 def _check_method(client: Diffin, asked: dict[str, Any]) -> None:

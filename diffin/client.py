@@ -29,6 +29,7 @@ from diffin.models import (
     from_json,
     id_of,
     question,
+    training,
 )
 
 T = TypeVar("T")
@@ -280,12 +281,70 @@ class Diffin:
         body = question(trajectory, train, query, method, seed)
         return self._read(Estimate, self._transport.send("POST", "/v1/jobs/estimate", json=body))
 
+    def train(
+        self,
+        train: str | Dataset,
+        *,
+        architecture: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        trajectory: str | Trajectory | None = None,
+        query: str | Dataset | None = None,
+        task: Mapping[str, Any] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        checkpoints: int | Mapping[str, Any] = 10,
+        seed: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Lets the service train, and record the run: give an `architecture` and a `recipe`, or a
+        `trajectory` whose network and recipe they are.
+
+        Waits first until the data are validated. `trained()` waits for the run. `checkpoints` is how many
+        states to keep at even distances, or `{"every": 1}` for each single one; `task` is classification
+        unless given; `seed` draws the initial weights.
+
+        Raises:
+            InputInvalid: a data set is invalid.
+            DiffinError: the service refuses the recipe.
+            TimeoutError: the data were still validating after `timeout` seconds.
+        """
+        for one in (train, query):
+            if one is not None:
+                self.ready(self.dataset(one), timeout=timeout)
+        task = CLASSIFICATION if task is None and trajectory is None else task
+        told: Json = {"architecture": architecture, "task": task, "preprocessing": preprocessing}
+        told |= {"recipe": recipe, "seed": seed, "name": name, "metadata": metadata}
+        body = training(train, query, trajectory, checkpoints, **told)
+        return self._read(Job, self._transport.send("POST", "/v1/jobs", json=body))
+
+    def trained(
+        self,
+        job: str | Job,
+        *,
+        timeout: float | None = None,
+        progress: Callable[[Job], None] | None = None,
+    ) -> Trajectory:
+        """The run that a job of `train()` recorded, once it is there.
+
+        Raises:
+            JobFailed, TimeoutError: as `wait`.
+        """
+        done = self.wait(job, timeout=timeout, progress=progress)
+        return self.trajectory(str((done.result or {})["trajectory_id"]))
+
     def job(self, job: str | Job) -> Job:
         return self._get(Job, f"/v1/jobs/{id_of(job)}")
 
-    def jobs(self, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,  # noqa: A002  (the API's word)
+        limit: int | None = None,
+    ) -> Iterator[Job]:
         """Newest first."""
-        return self._pages(Job, "/v1/jobs", {"status": status}, limit)
+        return self._pages(Job, "/v1/jobs", {"status": status, "type": type}, limit)
 
     def wait(
         self,

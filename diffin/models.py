@@ -110,7 +110,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job:
-    """A question put to the service.
+    """A question put to the service (`influence`), or training that it does (`train`).
 
     `status`: queued → running → succeeded | failed, or cancelling → cancelled.
     """
@@ -127,6 +127,11 @@ class Job:
     train_dataset_id: str | None = None
     query_dataset_id: str | None = None
     seed: int | None = None
+    architecture: Json | None = None
+    task: Json | None = None
+    recipe: Json | None = None
+    checkpoints: tuple[int, ...] = ()
+    total_steps: int | None = None
     metadata: Json | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
@@ -273,3 +278,18 @@ def question(
         body["trajectory_ids"] = [id_of(one) for one in trajectory]
     body |= {"query_dataset_id": id_of(query)} if query is not None else {}
     return body | {"method": {"name": method} if isinstance(method, str) else dict(method), "seed": seed}
+
+
+def training(
+    train: str | Dataset,
+    query: str | Dataset | None,
+    trajectory: str | Trajectory | None,
+    checkpoints: int | Mapping[str, Any],
+    **told: Any,
+) -> Json:
+    """The body of a request for a job that trains; `told` are fields of it, left out where they are None."""
+    body: Json = {"type": "train", "train_dataset_id": id_of(train)}
+    body["checkpoints"] = {"count": checkpoints} if isinstance(checkpoints, int) else dict(checkpoints)
+    body |= {"query_dataset_id": id_of(query)} if query is not None else {}
+    body |= {"trajectory_id": id_of(trajectory)} if trajectory is not None else {}
+    return body | {name: value for name, value in told.items() if value is not None}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -155,3 +157,95 @@ def test_training_that_diverges_fails_in_words(client: httpx.Client, data: dict[
     assert "at step 2 of 24" in job["error"]["detail"] or "at step 1 of 24" in job["error"]["detail"]
     assert "Lower the learning rate" in job["error"]["detail"]
     assert len(walk.ok(client.get("/v1/trajectories"), 200)["data"]) == before
+
+
+def digests(run: dict[str, Any]) -> dict[int, tuple[str, str | None]]:
+    """Of each checkpoint's tensors, and of what its optimizer carried, by step."""
+    return {
+        one["step"]: (one["sha256"], (one["optimizer_file"] or {}).get("sha256"))
+        for one in run["checkpoints"]
+    }
+
+
+def contributions(client: httpx.Client, job: dict[str, Any], samples: range) -> np.ndarray:
+    """[checkpoints, samples] of a job over one run."""
+    rows = [walk.ok(client.get(f"/v1/jobs/{job['id']}/scores/{at}"), 200) for at in samples]
+    return np.array([[part["contribution"] for part in row["contributions"]] for row in rows]).T
+
+
+def test_states_kept_at_every_step_are_those_that_are_replayed(
+    client: httpx.Client, job: dict[str, Any], data: dict[str, str]
+) -> None:
+    few, every = run_of(client, job), run_of(client, trained(client, data, checkpoints={"every": 1}))
+    kept = [one["step"] for one in few["checkpoints"]]
+    assert [one["step"] for one in every["checkpoints"]] == list(range(STEPS + 1))
+    assert {step: found for step, found in digests(every).items() if step in kept} == digests(few)
+    parts = []
+    for run in (few, every):
+        method = {"name": "diff_in", "resolution": "steps"}
+        posted = walk.post_job(client, run["id"], *data.values(), method=method)
+        scored = walk.finished(client, walk.ok(posted, 202)["id"])
+        parts.append(contributions(client, scored, range(0, SAMPLES, 6)))
+    summed = []
+    for before, stop in pairwise([0, *kept]):  # in the order in which a replay adds them up, last step first
+        total = np.zeros(parts[1].shape[1])
+        for step in range(stop, before, -1):
+            total = total + parts[1][step]
+        summed.append(total)
+    np.testing.assert_array_equal(parts[0], summed)
+    assert np.abs(parts[0]).max() > 0
+
+
+def test_a_trajectory_is_trained_once_more_as_it_was(
+    client: httpx.Client, job: dict[str, Any], data: dict[str, str]
+) -> None:
+    run = run_of(client, job)
+    only = {
+        "type": "train",
+        "trajectory_id": run["id"],
+        "checkpoints": {"steps": [6, 12, 18]},
+        "name": "again",
+    }
+    # by its recipe; then without a schedule and an optimizer, which its checkpoints and itself tell
+    for recipe in ({}, {"recipe": {"batch_size": BATCH, "epochs": EPOCHS, "seed": SEED}}):
+        again = walk.finished(client, walk.ok(client.post("/v1/jobs", json=only | data | recipe), 202)["id"])
+        assert (again["trajectory_id"], again["seed"]) == (run["id"], None)
+        assert digests(run_of(client, again)) == digests(run)
+    other = walk.finished(client, walk.ok(client.post("/v1/jobs", json=only | data | {"seed": 8}), 202)["id"])
+    assert digests(run_of(client, other))[0] != digests(run)[0]
+    # the run that it was told by is in use until the job goes
+    walk.ok(client.delete(f"/v1/trajectories/{run['id']}"), 409)
+
+
+def test_batch_norm_is_frozen_and_said_to_be(client: httpx.Client, data: dict[str, str]) -> None:
+    x, y = walk.digits(SAMPLES)
+    images = walk.dataset(client, walk.npz(inputs=x.reshape(-1, 1, 8, 8), targets=y))["id"]
+    config = {"in_channels": 1, "num_classes": 10, "channels": [4], "norm": "batch"}
+    job = trained(
+        client,
+        {"train_dataset_id": images},
+        architecture={"name": "cnn", "config": config},
+        recipe=RECIPE | {"epochs": 1},
+    )
+    assert [one["code"] for one in job["result"]["warnings"]] == ["batch_norm_frozen"]
+    run = run_of(client, job)
+    method = {"name": "diff_in", "resolution": "steps"}
+    posted = walk.post_job(client, run["id"], images, images, method=method)
+    scored = walk.finished(client, walk.ok(posted, 202)["id"])
+    assert [one.get("replay_drift", 0) for one in scored["result"]["checkpoints"]] == [0] * 5
+
+
+def test_a_cancelled_job_leaves_no_trajectory(client: httpx.Client, data: dict[str, str]) -> None:
+    recipe = {name: value for name, value in RECIPE.items() if name != "epochs"} | {"total_steps": 500_000}
+    body = REQUEST | data | {"recipe": recipe, "name": "never ends"}
+    job = walk.ok(client.post("/v1/jobs", json=body), 202)
+    walk.until(client, f"/v1/jobs/{job['id']}", {"running"})
+    end = time.monotonic() + 60
+    while walk.ok(client.get(f"/v1/jobs/{job['id']}"), 200)["progress"]["completed"] == 0:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    walk.ok(client.post(f"/v1/jobs/{job['id']}/cancel"), 202)
+    assert walk.finished(client, job["id"])["status"] == "cancelled"
+    names = [one["name"] for one in walk.ok(client.get("/v1/trajectories"), 200)["data"]]
+    assert "never ends" not in names
+    walk.ok(client.delete(f"/v1/jobs/{job['id']}"), 204)
