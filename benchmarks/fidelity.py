@@ -24,7 +24,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.lab.bars import bar, bootstrap, parser, table
 from benchmarks.lab.data import MissingData, Problem, load
-from benchmarks.lab.training import Recipe, Run, evenly, initial, leave_one_out, train
+from benchmarks.lab.training import Recipe, Run, evenly, initial, leave_one_out, regrouped, train
 from worker.influence.evaluate import spearman
 from worker.influence.networks import build
 from worker.influence.score import score
@@ -188,17 +188,6 @@ def cnns(settings: Sequence[Setting]) -> None:
     print(f"\n{table(rows)}\n\n{len(shares)} of {len(rows) - 1} runs are stable.")
     bar("fidelity.cnn.replay", float(np.mean(same)), 1)
     bar("fidelity.cnn.tail25.share", float(np.mean(shares)), 0.9)
-
-
-def regrouped(each: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
-    """Contributions [T + 1, N] of single steps added up between checkpoints, last step first: [m, N]."""
-    rows = []
-    for before, stop in zip((steps[0], *steps), steps, strict=False):
-        row = torch.zeros_like(each[0])
-        for step in range(stop, before, -1):
-            row = row + each[step]
-        rows.append(row)
-    return torch.stack(rows)
 
 
 def expected(settings: Sequence[Setting], orders: int) -> None:

@@ -120,6 +120,17 @@ def evenly(steps: int, m: int) -> list[int]:
     return [round(steps * k / m) for k in range(1, m + 1)]
 
 
+def regrouped(each: torch.Tensor, bounds: Sequence[int]) -> torch.Tensor:
+    """Contributions [T + 1, N] of single steps, added up between `bounds`, last step first: [m, N]."""
+    rows = []
+    for before, stop in zip((bounds[0], *bounds), bounds, strict=False):
+        row = torch.zeros_like(each[0])
+        for step in range(stop, before, -1):
+            row = row + each[step]
+        rows.append(row)
+    return torch.stack(rows)
+
+
 def train(
     task: Task,
     start: Tensors,
