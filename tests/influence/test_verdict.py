@@ -33,7 +33,7 @@ FAILED = judged("exact", 0.35, 0.1, 0.55, this_run=True)
     ("method", "level"),
     [
         (GOOD, "trustworthy"),
-        (replace(GOOD, rank_only=True), "ranking_only"),
+        (replace(GOOD, rank_only="Adam's steps"), "ranking_only"),
         (replace(GOOD, leave_one_out=None, subsets=figures(0.93, 0.88, 0.96)), "ranking_only"),
         (judged("tracin", 0.8, 0.7, 0.9, slope=0.1), "ranking_only"),
         (judged("tracin", 0.8, 0.7, 0.9, relative_error=0.8), "ranking_only"),
@@ -56,7 +56,11 @@ def test_levels(method: Judged, level: str) -> None:
             "trustworthy",
             "diff_in, ranking and size: Spearman 0.93 (0.88 to 0.96) against 60 leave-one-out retrainings of",
         ),
-        (Evidence([replace(GOOD, rank_only=True)]), "ranking_only", "Adam's steps"),
+        (
+            Evidence([replace(GOOD, rank_only="Adam's steps")]),
+            "ranking_only",
+            "Adam's steps.",
+        ),
         (Evidence([judged("tracin", 0.8, 0.7, 0.9, slope=0.1)]), "ranking_only", "0.1 times the predicted"),
         (
             Evidence([replace(GOOD, leave_one_out=None, subsets=figures(0.93, 0.88, 0.96, 40))]),

@@ -13,11 +13,12 @@ Interval = tuple[float, float]
 Sampling = Literal["random", "mixed"]
 
 RESAMPLES, LEVEL = 2000, 0.95
+FEWEST = 3  # pairs that a correlation says anything of
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Figures over n pairs (predicted, true); NaN where one side does not vary.
+    """Figures over n pairs (predicted, true); NaN where one side does not vary, or there are hardly any.
 
     Attributes:
         spearman, pearson: with bootstrap intervals (95%, percentiles) over the pairs.
@@ -41,7 +42,9 @@ def agreement(predicted: Floats, true: Floats, weights: Floats | None = None, *,
         weights: how many samples of the population each pair stands for (`choose`), [n]; None: as many each.
         seed: of the bootstrap, which draws pairs with replacement.
     """
-    n = len(predicted)
+    n, nothing = len(predicted), float("nan")
+    if n < FEWEST:
+        return Agreement(n, nothing, (nothing, nothing), nothing, (nothing, nothing), nothing, nothing)
     each = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     drawn = np.vstack([np.ones(n), counts]) * each  # the first row: all pairs as they are

@@ -72,7 +72,7 @@ def take_step(
         outputs = task.of_batch(len(inputs)).call({**leaves, **held}, inputs, targets)
         loss = task.losses_of(outputs, targets).mean()
         gradients = torch.autograd.grad(loss, list(leaves.values()))
-    optimizer = _optimizer(schedule, list(leaves.values()), schedule.rate(step))
+    optimizer = optimizer_of(schedule, list(leaves.values()), schedule.rate(step))
     for name, leaf in leaves.items():
         if state.memory:
             optimizer.state[leaf] = {kind: part[name].clone() for kind, part in state.memory.items()}
@@ -150,7 +150,8 @@ def settle_batch_norms(network: nn.Module, inputs: torch.Tensor) -> None:
         layer.eval()
 
 
-def _optimizer(schedule: Schedule, leaves: Sequence[torch.Tensor], rate: float) -> torch.optim.Optimizer:
+def optimizer_of(schedule: Schedule, leaves: Sequence[torch.Tensor], rate: float) -> torch.optim.Optimizer:
+    """torch's own, as the run had it, at this rate."""
     how: dict[str, Any] = {"lr": rate, "weight_decay": schedule.weight_decay}
     if schedule.optimizer == "sgd":
         if schedule.decoupled and schedule.weight_decay:

@@ -27,7 +27,7 @@ class Judged:
 
     Attributes:
         this_run: whether its scores say what a sample did in this very run, and not on average.
-        rank_only: whether the size of its scores means nothing (Adam's steps are no gradient steps).
+        rank_only: why the size of its scores means nothing; empty where it does mean something.
         leave_one_out, subsets: how they agree with retraining; None where there was none.
     """
 
@@ -35,7 +35,7 @@ class Judged:
     this_run: bool
     leave_one_out: Agreement | None
     subsets: Agreement | None = None
-    rank_only: bool = False
+    rank_only: str = ""
 
     @property
     def main(self) -> Agreement:
@@ -134,7 +134,7 @@ def _ranking_only(best: Judged, evidence: Evidence) -> str:
     words = f"Trust the ranking of {best.name}, not the size of its scores: {_against(best, evidence)}"
     alone = best.leave_one_out
     if best.rank_only:
-        return f"{words}; Adam's steps are no gradient steps."
+        return f"{words}; {best.rank_only}."
     if alone is None:
         return f"{words}; only leave-one-out would tell of sizes."
     return (
