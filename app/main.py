@@ -18,6 +18,7 @@ from app.api import (
     datasets,
     docs,
     estimates,
+    evaluation,
     events,
     health,
     influences,
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         events,
         scores,
         influences,
+        evaluation,
         health,
     ):
         app.include_router(noun.router)

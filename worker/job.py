@@ -158,6 +158,16 @@ def load(mine: Process, job_id: str) -> InfluenceJob:
 
 def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
     job = session.get_one(tables.Job, job_id)
+    assert job.method is not None  # noqa: S101  (an influence job has one)
+    return scoring(mine, session, job, job.method)
+
+
+def scoring(mine: Process, session: Session, job: tables.Job, method: dict[str, Any]) -> InfluenceJob:
+    """What it takes to score the job's runs by `method`.
+
+    Raises:
+        UserError: none of the network's tensors is meant.
+    """
     stored = [session.get_one(tables.Trajectory, one) for one in job.trajectory_ids]
     checkpoints = trajectories.in_order(session, job.checkpoint_ids)
     train = Arrays(session, mine.blobs, session.get_one(tables.Dataset, job.train_dataset_id))
@@ -168,13 +178,13 @@ def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:
     )
     device = pick_device(mine.settings.device)
     network = network_of(session, mine.blobs, stored[0], device)
-    asked = CATALOG[job.method["name"]].options.model_validate(job.method)
+    asked = CATALOG[method["name"]].options.model_validate(method)
     names = _names([name for name, _ in network.named_parameters()], getattr(asked, "parameters", None))
     rows = [[row for row in checkpoints if row.trajectory_id == one.id] for one in stored]
     return InfluenceJob(
         id=job.id,
         seed=job.seed,
-        method=METHODS[job.method["name"]],
+        method=METHODS[method["name"]],
         options=asked.options(),
         asked=asked,
         task=task_of(stored[0], network),

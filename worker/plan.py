@@ -23,7 +23,7 @@ def plan(mine: Process, row: Work, renewal: Renewal) -> None:
     """Measures one chunk, then lays out the job's sweeps, blocks and reduction."""
     job = influence_job.load(mine, row.subject)
     places = list(job.places())
-    chunk, seconds = _measure(mine, job, renewal)
+    chunk, seconds = measure(mine, job, renewal)
     size = _block_size(mine, len(job.train), len(places), chunk, seconds * max(map(job.per_sample, places)))
     total = job.asked.repeats * sum(job.asked.cost(extent) for extent in job.extents)
     with mine.database.transaction() as session:
@@ -66,7 +66,7 @@ def _lay_out(session: Session, job: InfluenceJob, place: Place, size: int) -> No
         )
 
 
-def _measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, float]:
+def measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, float]:
     """(samples in a chunk, seconds of a forward pass of one sample)."""
     data, checkpoint = job.train_data(renewal.tick), job.runs[-1].checkpoints[-1]
     inputs, targets = next(data.chunks(1, range(1)))

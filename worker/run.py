@@ -10,6 +10,7 @@ from typing import Any
 from app.store import jobs, sweeper, trajectories, work
 from app.store.tables import Work
 from app.store.work import Lease, LeaseLostError
+from worker.evaluate import judge, reproduce, retrain, survey, verdict
 from worker.lease import CancelledError, Renewal
 from worker.plan import plan
 from worker.problems import UserError, problem
@@ -29,6 +30,11 @@ KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
     "prepare": prepare,
     "train": train,
     "conclude": conclude,
+    "survey": survey,
+    "judge": judge,
+    "reproduce": reproduce,
+    "retrain": retrain,
+    "verdict": verdict,
 }
 STAY_SECONDS = 20.0  # how long one message may keep the worker on one job before others get their turn
 

@@ -44,7 +44,7 @@ def sweep(mine: Process, row: Work, renewal: Renewal) -> None:
             options=job.options_at(place),
         )
 
-    swept: list[Sweep] = _checked(lambda: [of(column) for column in columns])
+    swept: list[Sweep] = checked(lambda: [of(column) for column in columns])
     notes = {name: max(one.notes[name] for one in swept) for name in swept[0].notes}
     result = {"notes": notes, "seconds": time.monotonic() - started}
     _deliver(mine, row, renewal, result, partial(save_sweeps, swept))
@@ -71,7 +71,7 @@ def block(mine: Process, row: Work, renewal: Renewal) -> None:
             raise bad.shifted(rows[0]) from None
 
     rows = range(row.payload["start"], row.payload["stop"])
-    chunks = _checked(lambda: list(halving(score, rows, _plan(mine, job)["chunk"], job.task.group)))
+    chunks = checked(lambda: list(halving(score, rows, _plan(mine, job)["chunk"], job.task.group)))
     result = {"seconds": time.monotonic() - started}
     _deliver(mine, row, renewal, result, partial(save_block, chunks))
 
@@ -109,7 +109,7 @@ def _swept(mine: Process, job: InfluenceJob, place: Place) -> list[Sweep]:
     return swept
 
 
-def _checked(compute: Callable[[], Any]) -> Any:
+def checked(compute: Callable[[], Any]) -> Any:
     """What `compute` returns; its refusals become the user's problem."""
     try:
         return compute()

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Config
 from app.api.idempotency import Answer, OncePost
-from app.api.jobs import influence
+from app.api.jobs import evaluate, influence
+from app.api.jobs.evaluate_body import EvaluateJobIn
 from app.api.jobs.influence import InfluenceJobIn
 from app.api.jobs.train_admission import admit
 from app.api.jobs.train_body import TrainJobIn
@@ -54,6 +55,8 @@ def estimate_job(body: NewJob, caller: Caller, blobs: Blobs, settings: Config, o
     def estimate(session: Session) -> Answer:
         if isinstance(body, TrainJobIn):
             return Answer(200, _training(session, caller.project_id, settings, body))
+        if isinstance(body, EvaluateJobIn):
+            return Answer(200, _evaluation(session, blobs, caller.project_id, settings, body))
         return Answer(200, _influence(session, blobs, caller.project_id, settings, body))
 
     return once.run(estimate)
@@ -81,6 +84,16 @@ def _training(session: Session, project_id: str, settings: Settings, body: Train
     source = asked.source.id if asked.source is not None else None
     architecture = asked.described.architecture
     return _estimate(session, project_id, body.type, passes, memory, source, architecture)
+
+
+def _evaluation(
+    session: Session, blobs: BlobStore, project_id: str, settings: Settings, body: EvaluateJobIn
+) -> Estimate:
+    asked = evaluate.admitted(session, blobs, project_id, body)
+    [run] = asked.inputs.runs
+    memory = settings.memory_bytes + TRAINING_VECTORS * max(one.bytes for one in run.checkpoints)
+    first = run.trajectory
+    return _estimate(session, project_id, body.type, asked.passes, memory, first.id, first.architecture)
 
 
 def _network_bytes(described: Trajectory) -> int:

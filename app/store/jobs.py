@@ -35,6 +35,7 @@ class Type(NamedTuple):
 TYPES = {
     "influence": Type(first="plan", unit="forward_passes", doing="scoring"),
     "train": Type(first="prepare", unit="steps", doing="training"),
+    "evaluate": Type(first="survey", unit="retrainings", doing="retraining"),
 }
 
 
@@ -247,7 +248,7 @@ def delete(session: Session, blobs: BlobStore, job: Job) -> None:
     scores.drop(session, job.id)
     events.drop(session, job.id)
     session.delete(job)
-    blobs.forget(session, job.influences_blob, job.ranked_blob)
+    blobs.forget(session, job.influences_blob, job.ranked_blob, job.evaluation_blob)
 
 
 def _end(session: Session, blobs: BlobStore, job: Job, status: str, data: dict[str, Any]) -> None:

@@ -199,6 +199,7 @@ class Job(Resource, Base):
     result: Mapped[dict[str, Any] | None]
     influences_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     ranked_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    evaluation_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     runs: Mapped[list[JobTrajectory]] = relationship(
         order_by="JobTrajectory.position", lazy="selectin", cascade="all, delete-orphan"
     )

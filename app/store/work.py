@@ -30,6 +30,11 @@ TASKS = {
     "prepare": "diffin.score",
     "train": "diffin.score",
     "conclude": "diffin.score",
+    "survey": "diffin.score",
+    "judge": "diffin.score",
+    "reproduce": "diffin.score",
+    "retrain": "diffin.score",
+    "verdict": "diffin.score",
 }
 QUEUES = {kind: "cpu" if kind == "validate" else "gpu" for kind in TASKS}
 UNFINISHED = ("waiting", "queued", "running")

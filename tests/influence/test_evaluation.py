@@ -62,18 +62,17 @@ def test_groups_of_any_size_and_one_by_one_end_in_the_same_losses(run: Any) -> N
     whole, cut, single = (
         trial(run, at_once=size, batched=batched) for size, batched in ((64, True), (2, True), (2, False))
     )
-    assert whole.groups() == [
+    assert whole.groups == [
         Group("rounding", 0, 0, 2),
         Group("without", 0, 0, 6),
         Group("subsets", 0, 0, 3),
     ]
-    assert [group.runs for group in cut.groups() if group.kind == "without"] == [
+    assert [group.runs for group in cut.groups if group.kind == "without"] == [
         range(2), range(2, 4), range(4, 6)
     ]  # fmt: skip
     scores = {"any": Scored(np.arange(float(len(run.problem.inputs))), this_run=False)}
     ends = [
-        conclude(one, scores, {group: one.run(group) for group in one.groups()})
-        for one in (whole, cut, single)
+        conclude(one, scores, {group: one.run(group) for group in one.groups}) for one in (whole, cut, single)
     ]
     for other in ends[1:]:
         np.testing.assert_allclose(other.effects, ends[0].effects, rtol=1e-7, atol=1e-12)
@@ -110,8 +109,8 @@ def test_a_run_that_comes_out_otherwise_is_told(run: Any) -> None:
 
 def test_runs_that_diverge_are_counted(run: Any) -> None:
     one = trial(run, subsets=0)
-    losses = {group: one.run(group) for group in one.groups()}
-    broken = losses[one.groups()[1]]
+    losses = {group: one.run(group) for group in one.groups}
+    broken = losses[one.groups[1]]
     broken[2] = np.nan
     scores = score("tracin", run.task, run.trajectory, run.problem.train, run.problem.query).scores.numpy()
     found = conclude(one, {"tracin": Scored(scores, this_run=False)}, losses)

@@ -16,7 +16,7 @@ from worker.influence.retraining import (
     repeated,
     retrain,
     runs_at_once,
-    takes_vmap,
+    takes_step,
     without,
 )
 from worker.influence.task import Task, Tensors
@@ -145,10 +145,12 @@ class Branching(nn.Module):
 
 def test_networks_that_vmap_refuses_are_told_apart(setting: Setting) -> None:
     x, y = setting.train.inputs[:2], setting.train.targets[:2]
-    assert takes_vmap(setting.task, setting.start, {}, x, y)
+    assert takes_step(setting.task, setting.start, {}, x, y, batched=True)
     network = Branching().double()
     params = {name: p.detach() for name, p in network.named_parameters()}
-    assert not takes_vmap(Task(network, "cross_entropy"), params, {}, x, y)
+    task = Task(network, "cross_entropy")
+    assert not takes_step(task, params, {}, x, y, batched=True)
+    assert takes_step(task, params, {}, x, y, batched=False)
 
 
 def test_memory_bounds_the_runs_that_train_side_by_side(setting: Setting) -> None:

@@ -72,6 +72,8 @@ def test_levels(method: Judged, level: str) -> None:
             "unreliable",
             "exact steps reach 0.35 (0.10 to 0.55); learning rate times largest curvature was 2.3 at checkp",
         ),
+        (Evidence([judged("tracin", 0.5, 0.3, 0.7)], exact=FAILED), "unreliable", "Linearisation fails"),
+        (Evidence([BAD], exact=FAILED, orders=4, reliability=0.9), "unreliable", "Exact steps reach 0.35"),
         (Evidence([BAD], exact=STEPS), "unreliable", 'Ask for diff_in with resolution "steps"'),
         (Evidence([BAD], exact=STEPS, orders=4, reliability=0.9), "unreliable", "use more checkpoints"),
         (Evidence([BAD], floor=0.01, spread=0.02), "unreliable", "chaotic: rounding alone changes"),

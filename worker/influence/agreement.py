@@ -18,7 +18,8 @@ FEWEST = 3  # pairs that a correlation says anything of
 
 @dataclass(frozen=True)
 class Agreement:
-    """Figures over n pairs (predicted, true); NaN where one side does not vary, or there are hardly any.
+    """Figures over n pairs (predicted, true); NaN where one side does not vary or is not
+    finite, or where there are hardly any.
 
     Attributes:
         spearman, pearson: with bootstrap intervals (95%, percentiles) over the pairs.
@@ -43,7 +44,7 @@ def agreement(predicted: Floats, true: Floats, weights: Floats | None = None, *,
         seed: of the bootstrap, which draws pairs with replacement.
     """
     n, nothing = len(predicted), float("nan")
-    if n < FEWEST:
+    if n < FEWEST or not np.isfinite(predicted).all():
         return Agreement(n, nothing, (nothing, nothing), nothing, (nothing, nothing), nothing, nothing)
     each = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from worker.influence.agreement import Agreement, Floats, agreement, choose, reliability
-from worker.influence.methods import METHODS, Method
+from worker.influence.methods import METHODS
 from worker.influence.score import Result, score
 from worker.influence.task import Task
 from worker.influence.trajectory import Data, Trajectory
@@ -40,13 +40,14 @@ def scored(method: str, result: Result, trajectory: Trajectory) -> Scored:
     return Scored(
         result.scores.numpy(),
         this_run=any(note.get("exact_steps") for note in result.notes),
-        rank_only=_rank_only(METHODS[method], trajectory),
+        rank_only=rank_only(method, trajectory),
         steepest=max(steep, default=None),
     )
 
 
-def _rank_only(method: Method, trajectory: Trajectory) -> str:
-    if not method.needs_query:
+def rank_only(method: str, trajectory: Trajectory) -> str:
+    """Why the size of a method's scores means nothing; empty where it does mean something."""
+    if not METHODS[method].needs_query:
         return "its scores are no changes of the query loss"
     return "" if trajectory.schedule.optimizer == "sgd" else "Adam's steps are no gradient steps"
 
@@ -85,7 +86,7 @@ def conclude(
     known = np.isfinite(effects)
     asked = dict(methods) | ({"exact": exact} if exact is not None else {})
     figures = {name: _figures(trial, one.scores, effects, halved) for name, one in asked.items()}
-    rounding, every = losses[trial.groups()[0]] - whole[0], np.concatenate(list(losses.values()))
+    rounding, every = losses[trial.groups[0]] - whole[0], np.concatenate(list(losses.values()))
     steep = [one.steepest for one in methods.values() if one.steepest is not None]
 
     def judged(name: str, one: Scored) -> Judged:
@@ -115,7 +116,7 @@ def _by_order(trial: Trial, losses: Mapping[Group, Floats]) -> tuple[Floats, Flo
 
     def of(kind: str) -> Floats:
         rows = [
-            [losses[group] for group in trial.groups() if (group.kind, group.order) == (kind, order)]
+            [losses[group] for group in trial.groups if (group.kind, group.order) == (kind, order)]
             for order in range(len(trial.orders))
         ]
         found = np.stack([np.concatenate(row) if row else np.empty(0) for row in rows])
@@ -177,7 +178,7 @@ def evaluate(
     return conclude(
         trial,
         {name: scores(method) for name, method in methods.items()},
-        {group: trial.run(group) for group in trial.groups()},
+        {group: trial.run(group) for group in trial.groups},
         exact=scores(EXACT),
         reproduced=reproduce(task, trajectory, train, query, chunk=chunk),
     )

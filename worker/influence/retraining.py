@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from torch.func import grad, vmap
 
+from worker.influence.errors import SampleTooLargeError
 from worker.influence.memory import bytes_per_sample, halving
 from worker.influence.order import UNUSED
 from worker.influence.task import Task, Tensors, whole
-from worker.influence.trajectory import Checkpoint, Data
+from worker.influence.trajectory import Arrays, Checkpoint, Data
 
 Optimizer = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
@@ -269,15 +270,25 @@ def in_dtype(task: Task, dtype: torch.dtype) -> Task:
     return replace(task, network=copy.deepcopy(task.network).to(dtype))
 
 
-def takes_vmap(
-    task: Task, params: Tensors, buffers: Tensors, inputs: torch.Tensor, targets: torch.Tensor
+def as_dtypes(tensors: Tensors, dtype: torch.dtype) -> Tensors:
+    """The same of several."""
+    return {name: as_dtype(t, dtype) for name, t in tensors.items()}
+
+
+def takes_step(
+    task: Task,
+    params: Tensors,
+    buffers: Tensors,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    batched: bool,
 ) -> bool:
-    """Whether runs of this network train side by side: by one step of two runs on a few samples."""
-    weights = torch.ones(len(inputs), dtype=next(iter(params.values())).dtype, device=inputs.device)
-    loss = _weighted_loss(task, buffers)
+    """Whether two runs of this network take a step on a few samples, side by side or one after the other."""
+    data, order = Arrays(inputs, targets), torch.arange(len(inputs))[None]
     try:
-        vmap(grad(loss), in_dims=(0, None, None, None))(repeated(params, 2), inputs, targets, weights)
-    except (torch.OutOfMemoryError, MemoryError):
+        retrain(task, repeated(params, 2), buffers, data, data, order=order, rates=[0.0], batched=batched)
+    except (torch.OutOfMemoryError, MemoryError, SampleTooLargeError):
         raise
     except (RuntimeError, NotImplementedError, ValueError, TypeError):  # whatever an operator has against it
         return False

@@ -14,16 +14,19 @@ from worker.influence.memory import over_chunks
 from worker.influence.replay import replayed, state_of
 from worker.influence.retraining import (
     AT_ONCE,
+    as_dtype,
+    as_dtypes,
     halves,
     in_dtype,
     reordered,
     repeated,
     retrain,
+    takes_step,
     without,
 )
 from worker.influence.task import Task, Tensors
 from worker.influence.training import optimizer_of
-from worker.influence.trajectory import Data, Trajectory
+from worker.influence.trajectory import Checkpoint, Data, Trajectory
 
 Kind = Literal["rounding", "without", "subsets"]
 
@@ -52,6 +55,17 @@ class Group(NamedTuple):
         return range(self.start, self.stop)
 
 
+def groups(removed: int, subsets: int, orders: int, at_once: int) -> list[Group]:
+    """All retrainings of a trial, `at_once` of them at most in a group."""
+    found = [Group("rounding", 0, 0, ROUNDING)]
+    runs: dict[Kind, int] = {"without": 1 + removed, "subsets": subsets}
+    for order in range(orders):
+        for kind, total in runs.items():
+            for start in range(0, total, at_once):
+                found.append(Group(kind, order, start, min(start + at_once, total)))
+    return found
+
+
 @dataclass(frozen=True)
 class Trial:
     """What is retrained, and how.
@@ -78,15 +92,10 @@ class Trial:
     batched: bool = True
     at_once: int = AT_ONCE
 
+    @cached_property
     def groups(self) -> list[Group]:
         """All retrainings; runs of one group share their batches."""
-        found = [Group("rounding", 0, 0, ROUNDING)]
-        runs: dict[Kind, int] = {"without": 1 + len(self.removed), "subsets": self.subsets}
-        for order in range(len(self.orders)):
-            for kind, total in runs.items():
-                for start in range(0, total, self.at_once):
-                    found.append(Group(kind, order, start, min(start + self.at_once, total)))
-        return found
+        return groups(len(self.removed), self.subsets, len(self.orders), self.at_once)
 
     def run(self, group: Group, tick: Callable[[float], None] = lambda runs: None) -> Floats:
         """Mean query loss at the end of each of the group's runs, float64 [R].
@@ -140,11 +149,25 @@ class Trial:
         first = self.trajectory.checkpoints[0]
         trained = state_of(first, self.trajectory.schedule).params
         held = {name: t for name, t in first.buffers.items() if name not in trained}
-        params, buffers = (
-            {name: t.to(self.dtype) if t.is_floating_point() else t for name, t in part.items()}
-            for part in (trained, held)
-        )
-        return params, buffers
+        return as_dtypes(trained, self.dtype), as_dtypes(held, self.dtype)
+
+
+def workable(task: Task, checkpoint: Checkpoint, data: Data) -> tuple[torch.dtype, bool]:
+    """(dtype, whether runs train side by side): the best way in which this network can be retrained.
+
+    float64 unless something in the network insists on float32; by vmap unless an operator refuses it.
+
+    Raises:
+        RuntimeError: in no way.
+    """
+    [(inputs, targets)] = data.chunks(2, range(min(2, len(data))))
+    for dtype in (torch.float64, torch.float32):
+        mine, x = in_dtype(task, dtype), as_dtype(inputs, dtype)
+        params, buffers = as_dtypes(checkpoint.params, dtype), as_dtypes(checkpoint.buffers, dtype)
+        for batched in (True, False):
+            if takes_step(mine, params, buffers, x, targets, batched=batched):
+                return dtype, batched
+    raise RuntimeError("the network can't be trained again: no step of it succeeds")
 
 
 @dataclass(frozen=True)

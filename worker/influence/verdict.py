@@ -108,7 +108,7 @@ def verdict(evidence: Evidence) -> Verdict:
     levels = {method.name: level_of(method) for method in evidence.methods}
     best = max(evidence.methods, key=lambda one: (ORDER.index(levels[one.name]), _known(one.main.spearman)))
     level: Level = levels[best.name]
-    if evidence.diverged:
+    if evidence.diverged or (level == "undecided" and _linearisation_fails(evidence)):
         level = "unreliable"
     elif level == "unreliable" and (_effects_too_small(evidence) or _truth_is_noisy(evidence)):
         level = "undecided"
@@ -156,7 +156,7 @@ def _unreliable(best: Judged, evidence: Evidence) -> str:
             f"{_share(evidence):.0%} of what leaving a sample out does{_steep(evidence)}. No score can tell "
             "what one sample did in it; use a lower learning rate."
         )
-    if exact is not None and level_of(exact) in ("unreliable", "undecided"):
+    if exact is not None and _linearisation_fails(evidence):
         return (
             f"Linearisation fails for this run: exact steps reach {_figure(exact.main)}"
             f"{_steep(evidence)}; leaving one sample out is no small change. Use a lower learning rate, or a "
@@ -199,6 +199,14 @@ def _undecided(best: Judged, evidence: Evidence) -> str:
     )
 
 
+def _linearisation_fails(evidence: Evidence) -> bool:
+    """Whether not even the exact steps of this run say what its samples did: what is no more than an
+    approximation of them then agrees by chance.
+    """
+    exact = evidence.exact
+    return exact is not None and evidence.orders == 1 and level_of(exact) == "unreliable"
+
+
 def _effects_too_small(evidence: Evidence) -> bool:
     return _share(evidence) > FLOOR and not _chaotic(evidence)
 
@@ -227,6 +235,8 @@ def _against(method: Judged, evidence: Evidence) -> str:
 
 def _figure(figures: Agreement) -> str:
     low, high = figures.spearman_interval
+    if not math.isfinite(figures.spearman):
+        return "nowhere (scores all alike, or not finite)"
     return f"{figures.spearman:.2f} ({low:.2f} to {high:.2f})"
 
 

@@ -8,15 +8,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app.api.jobs import influence, train
+from app.api.jobs import evaluate, influence, train
+from app.api.jobs.evaluate_body import EvaluateJobIn, EvaluateJobOut
 from app.api.jobs.influence import InfluenceJobIn, InfluenceJobOut
 from app.api.jobs.train_body import TrainJobIn, TrainJobOut
 from app.store.blobs import BlobStore
 from app.store.tables import Job
 
-TypeName = Literal["influence", "train"]
-NewJob = Annotated[InfluenceJobIn | TrainJobIn, Field(discriminator="type")]
-AnyJobOut = InfluenceJobOut | TrainJobOut
+TypeName = Literal["influence", "train", "evaluate"]
+NewJob = Annotated[InfluenceJobIn | TrainJobIn | EvaluateJobIn, Field(discriminator="type")]
+AnyJobOut = InfluenceJobOut | TrainJobOut | EvaluateJobOut
 JobOut = Annotated[AnyJobOut, Field(discriminator="type")]
 
 
@@ -30,6 +31,7 @@ class JobType(NamedTuple):
 TYPES: dict[str, JobType] = {
     "influence": JobType(influence.create, influence.shown),
     "train": JobType(train.create, train.shown),
+    "evaluate": JobType(evaluate.create, evaluate.shown),
 }
 
 
