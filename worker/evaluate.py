@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from app.store import jobs, work
+from app.store import evaluations, jobs, work
 from app.store.tables import Work
 from worker import evaluation
 from worker.evaluation import EvaluateJob
@@ -165,7 +165,7 @@ def verdict(mine: Process, row: Work, renewal: Renewal) -> None:
         with mine.database.transaction() as session:
             record = locked(session, job.id)
             work.finish(session, renewal.lease)
-            record.evaluation_blob = mine.blobs.keep(session, staged)
+            evaluations.keep(session, mine.blobs, job.id, staged)
             result["timing"]["seconds"] = jobs.seconds_running(record)
             jobs.succeed(session, mine.blobs, record, result)
 
@@ -222,6 +222,7 @@ def _result(
                 "method": job.methods[label],
                 "level": found.verdict.levels[label],
                 "answers": "this_run" if one.this_run else "expected",
+                "rank_only": one.rank_only or None,
             }
             | _figures(found.figures[label])
             for label, one in methods.items()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.deps import Blobs, Caller, Db
 from app.api.jobs.resource import JobId, found_job, not_of_this_type
 from app.api.problems import PROBLEMS, ApiProblem, responses
+from app.store import evaluations
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], responses=PROBLEMS | responses(404, 409))
 
@@ -66,8 +67,8 @@ def get_evaluation(job_id: JobId, caller: Caller, database: Db, blobs: Blobs) ->
         job = found_job(session, caller.project_id, job_id)
         if job.type != "evaluate":
             raise not_of_this_type(job, "only jobs of type 'evaluate' retrain.")
-        if job.evaluation_blob is None:
+        path = evaluations.path(session, blobs, job_id)
+        if path is None:
             detail = f"The job is {job.status}; its evaluation comes with its success."
             raise ApiProblem(409, "job_not_finished", detail)
-        path = blobs.path(session, job.evaluation_blob)
     return EvaluationOut.model_validate(json.loads(path.read_bytes()))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app.store import events, scores, training, work
+from app.store import evaluations, events, scores, training, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Job, JobTrajectory, Trajectory, Work
@@ -246,9 +246,10 @@ def delete(session: Session, blobs: BlobStore, job: Job) -> None:
         raise JobStateError(job.status)
     blobs.forget(session, *work.drop(session, job.id))
     scores.drop(session, job.id)
+    evaluations.drop(session, blobs, job.id)
     events.drop(session, job.id)
     session.delete(job)
-    blobs.forget(session, job.influences_blob, job.ranked_blob, job.evaluation_blob)
+    blobs.forget(session, job.influences_blob, job.ranked_blob)
 
 
 def _end(session: Session, blobs: BlobStore, job: Job, status: str, data: dict[str, Any]) -> None:

@@ -199,7 +199,6 @@ class Job(Resource, Base):
     result: Mapped[dict[str, Any] | None]
     influences_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     ranked_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
-    evaluation_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     runs: Mapped[list[JobTrajectory]] = relationship(
         order_by="JobTrajectory.position", lazy="selectin", cascade="all, delete-orphan"
     )
@@ -222,6 +221,15 @@ class JobTrajectory(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), index=True)
+
+
+class Evaluation(Base):
+    """What each retraining of a job that evaluates showed, as a file of JSON."""
+
+    __tablename__ = "evaluations"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    blob: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
 
 
 class TrainingState(Base):

@@ -1,7 +1,7 @@
 """evaluations: what each retraining showed
 
 Revision ID: c4a7e0d3b915
-Revises: 7b1f0c52a9de
+Revises: 4c0d7be21a95
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "c4a7e0d3b915"
-down_revision = "7b1f0c52a9de"
+down_revision = "4c0d7be21a95"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("jobs") as table:
-        table.add_column(sa.Column("evaluation_blob", sa.String(), nullable=True))
-        table.create_index(op.f("ix_jobs_evaluation_blob"), ["evaluation_blob"], unique=False)
-        table.create_foreign_key(op.f("fk_jobs_evaluation_blob"), "blobs", ["evaluation_blob"], ["sha256"])
+    op.create_table(
+        "evaluations",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("blob", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["blob"], ["blobs.sha256"], name=op.f("fk_evaluations_blob")),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_evaluations_job_id")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_evaluations")),
+    )
+    op.create_index(op.f("ix_evaluations_blob"), "evaluations", ["blob"], unique=False)
 
 
 def downgrade() -> None:
     """What retrainings showed is lost; the jobs keep their results."""
-    with op.batch_alter_table("jobs") as table:
-        table.drop_constraint(op.f("fk_jobs_evaluation_blob"), type_="foreignkey")
-        table.drop_index(op.f("ix_jobs_evaluation_blob"))
-        table.drop_column("evaluation_blob")
+    op.drop_index(op.f("ix_evaluations_blob"), table_name="evaluations")
+    op.drop_table("evaluations")

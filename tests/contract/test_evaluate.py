@@ -81,13 +81,14 @@ def job(client: httpx.Client, stable: str, data: dict[str, str]) -> dict[str, An
 
 def test_a_stable_run_is_to_be_trusted(client: httpx.Client, job: dict[str, Any]) -> None:
     result = job["result"]
-    assert list(result["methods"]) == ["diff_in", "diff_in:2", "tracin"]
+    assert result["methods"].keys() == {"diff_in", "diff_in:2", "tracin"}
     assert result["verdict"]["level"] in ("trustworthy", "ranking_only")
     assert "leave-one-out retrainings of this run" in result["verdict"]["text"]
     assert result["verdict"]["best_method"] in result["methods"]
     assert result["methods"]["diff_in:2"]["leave_one_out"]["spearman"] > 0.9
     assert result["exact"]["leave_one_out"] == result["methods"]["diff_in:2"]["leave_one_out"]
-    assert [one["answers"] for one in result["methods"].values()] == ["expected", "this_run", "expected"]
+    answers = {name: one["answers"] for name, one in result["methods"].items()}
+    assert answers == {"diff_in": "expected", "diff_in:2": "this_run", "tracin": "expected"}
     assert (result["answers"], result["orders"], result["diverged"]) == ("this_run", 1, 0)
     assert result["reproduces"] is True and result["drift"] == 0 and result["difference"] == 0
     assert result["noise"]["dtype"] == "float64" and result["noise"]["floor"] < 1e-12
@@ -142,10 +143,10 @@ def test_the_truth_may_be_about_the_average(client: httpx.Client, stable: str, d
 
 def test_sizes_of_scores_mean_nothing_with_adam(client: httpx.Client, data: dict[str, str]) -> None:
     run = trained(client, data, 0.002, name="adam")
-    result = evaluated(client, run, data, methods=[STEPWISE], leave_one_out=40)["result"]
+    result = evaluated(client, run, data, methods=[STEPWISE])["result"]
     assert result["reproduces"] is True
-    assert result["verdict"]["level"] == "ranking_only"
-    assert "Adam's steps" in result["verdict"]["text"]
+    assert result["verdict"]["level"] in ("ranking_only", "undecided")
+    assert "Adam's steps" in result["methods"]["diff_in"]["rank_only"]
 
 
 def test_a_run_that_comes_out_otherwise_is_told(

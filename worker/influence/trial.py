@@ -216,7 +216,9 @@ def reproduce(
     held = {name: t for name, t in last.buffers.items() if name not in recorded}
 
     def loss(params: Tensors) -> float:
-        parts = over_chunks(lambda x, y: task.losses(params, held, x, y).double().sum(), query, chunk)
+        parts = over_chunks(
+            lambda x, y: task.losses(params, held, x, y).double().sum(), query, chunk, group=task.group
+        )
         return float(sum(parts)) / len(query)
 
     return Reproduced(off / way if way else float(off > 0), loss(state.params), loss(recorded))

@@ -47,6 +47,7 @@ RESULT: dict[str, Any] = {
             "method": {"name": "diff_in"},
             "level": "trustworthy",
             "answers": "expected",
+            "rank_only": None,
             "leave_one_out": FIGURES,
             "lds": FIGURES | {"n": 40},
         }
