@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 
 from benchmarks.generality.exporting import through_graph
-from benchmarks.generality.zoo import ZOO, Example
+from benchmarks.generality.zoo import ZOO
 from worker.influence.networks import expected_tensors
 from worker.influence.score import score
 from worker.influence.task import Task
@@ -21,19 +21,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 
 State = dict[str, Tensor]
+CURVED = ("lenet", "unet", "text", "gpt", "two_tower")
 
 
 class Twin:
     """A network and what the service makes of its graph."""
 
-    def __init__(self, example: Example, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path) -> None:
         torch.manual_seed(0)
-        self.example = example
-        self.network = example.network().eval()
+        self.name, self.example = name, ZOO[name]
+        self.network = self.example.network().eval()
         for name, buffer in self.network.named_buffers():  # as if it had been trained
             if name.endswith(("running_mean", "running_var")):
                 buffer.copy_(torch.rand_like(buffer) + 0.5)
-        self.graph = through_graph(self.network, example.inputs(3), folder)
+        self.graph = through_graph(self.network, self.example.inputs(3), folder)
         self.buffers = dict(self.network.named_buffers())
 
     def draw(self, seed: int) -> dict[str, Tensor]:
@@ -46,11 +47,20 @@ class Twin:
         return {"lm_head.weight" if n == "wte.weight" else n: p for n, p in params.items()}
 
     def task(self, graph: bool) -> Task:
-        return Task(self.graph if graph else self.network, "cross_entropy")
+        network = self.graph if graph else self.network
+        return Task(network, "clip", 2) if self.contrastive else Task(network, "cross_entropy")
+
+    @property
+    def contrastive(self) -> bool:
+        return len(self.graph.graph.inputs) > 1
+
+    def data(self, n: int) -> Arrays:
+        inputs = self.example.inputs(n)
+        return Arrays(inputs[0], inputs[1] if self.contrastive else self.example.targets(n))
 
     def scores(self, method: str, *, graph: bool) -> Tensor:
         torch.manual_seed(1)
-        train, query = (Arrays(self.example.inputs(n)[0], self.example.targets(n)) for n in (6, 3))
+        train, query = (self.data(n) for n in (6, 2))
         chosen = [self.draw(seed) for seed in (1, 2)]
         if graph:
             chosen = [self.translated(params) for params in chosen]
@@ -65,7 +75,7 @@ class Twin:
 
 @pytest.fixture(scope="module", params=list(ZOO))
 def twin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Twin:
-    return Twin(ZOO[request.param], tmp_path_factory.mktemp(request.param))
+    return Twin(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def outputs(found: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
@@ -94,19 +104,19 @@ def test_tensors_have_the_names_and_values_of_the_state_dict(twin: Twin) -> None
 
 @pytest.mark.parametrize("method", ["diff_in", "tracin"])
 def test_scores_are_the_modules(twin: Twin, method: str) -> None:
-    if len(twin.graph.graph.inputs) > 1:
-        pytest.skip("its losses need the batch")
+    if method == "diff_in" and twin.name not in CURVED:
+        pytest.skip("it takes seconds: benchmarks/networks.py has it")
     theirs, ours = twin.scores(method, graph=False), twin.scores(method, graph=True)
     assert (theirs - ours).abs().max() <= 1e-4 * theirs.abs().max()
 
 
 def test_gradients_of_single_samples_and_products_with_the_curvature_are_the_modules(twin: Twin) -> None:
-    if len(twin.graph.graph.inputs) > 1:
-        pytest.skip("its losses need the batch")
-    [inputs], targets, params = twin.example.inputs(2), twin.example.targets(2), twin.draw(3)
+    if twin.name not in CURVED:
+        pytest.skip("it takes seconds: the scores' benchmark has it")
+    data, params = twin.data(2), twin.draw(3)
     for theirs, ours in zip(
-        derivatives(twin.task(False), params, twin.buffers, inputs, targets),
-        derivatives(twin.task(True), twin.translated(params), twin.buffers, inputs, targets),
+        derivatives(twin.task(False), params, twin.buffers, data.inputs, data.targets),
+        derivatives(twin.task(True), twin.translated(params), twin.buffers, data.inputs, data.targets),
         strict=True,
     ):
         assert (theirs - ours).norm() <= 1e-4 * theirs.norm()

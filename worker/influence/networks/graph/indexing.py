@@ -16,7 +16,7 @@ def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     if axis == 0 and x.dim() == 2 and x.is_floating_point() and indices.dim():
         return nnf.embedding(indices, x)
     flat = torch.index_select(x, axis, indices.reshape(-1))
-    return flat.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return flat.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def _from_the_front(indices: Tensor, size: int) -> Tensor:

@@ -74,10 +74,3 @@ def lp_norm(x: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
     """0 where the norm is 0."""
     length = torch.linalg.vector_norm(x, p, dim=axis, keepdim=True)
     return x / torch.where(length == 0, torch.ones_like(length), length)
-
-
-@operator("LRN")
-def local_response_norm(
-    x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
-) -> Tensor:
-    return nnf.local_response_norm(x, size, alpha, beta, bias)

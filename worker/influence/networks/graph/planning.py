@@ -64,13 +64,14 @@ def draft(graph: Graph, constants: Mapping[str, Tensor], forms: Mapping[str, Ten
 
     Args:
         constants: on the CPU.
-        forms: of inputs, parameters and buffers, on the meta device. The first floating parameter tells the
-            type that all floating values have.
+        forms: of inputs, parameters and buffers, on the meta device. The first floating parameter, or else
+            input, tells the type that all floating values have.
 
     Raises:
         GraphError: an operator can't be computed of what it is given.
     """
-    types = (forms[name].dtype for name in graph.parameters)
+    asked = [*graph.parameters, *(entry.name for entry in graph.inputs)]
+    types = (forms[name].dtype for name in asked)
     floating = next((dtype for dtype in types if dtype.is_floating_point), torch.float32)
     known = {
         name: value.to(floating) if value.is_floating_point() else value for name, value in constants.items()
@@ -79,10 +80,17 @@ def draft(graph: Graph, constants: Mapping[str, Tensor], forms: Mapping[str, Ten
     for node in graph.nodes:
         try:
             _add(made, node, OPERATORS[node.op], floating)
+        except KeyError as error:
+            raise GraphError(
+                f"{node.op} reads {error}, an output of an operator that is not made here"
+            ) from error
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             why = (str(error) or type(error).__name__).splitlines()[0]
             raise GraphError(f"{node.op}, which makes {node.outputs[0]!r}: {why}") from error
     made.outputs = tuple(made.name(name) for name in graph.outputs)
+    missing = [name for name in made.outputs if name not in made.known and name not in made.forms]
+    if missing:
+        raise GraphError(f"the output {missing[0]!r} is one of an operator's that is not made here")
     return made
 
 

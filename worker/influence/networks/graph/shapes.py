@@ -39,8 +39,8 @@ def reshape(x: Tensor, shape: Sequence[int], *, allowzero: int = 0) -> Tensor:
 
 @operator("Flatten")
 def flatten(x: Tensor, *, axis: int = 1) -> Tensor:
-    axis = axis % (x.dim() + 1) if axis < 0 else axis
-    return x.reshape(prod(x.shape[:axis]), -1)
+    axis = axis + x.dim() if axis < 0 else axis
+    return x.reshape(prod(x.shape[:axis]), prod(x.shape[axis:]))
 
 
 @operator("Transpose")
@@ -50,10 +50,9 @@ def transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
 
 @operator("Squeeze", host=(1,))
 def squeeze(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-    taken = {positive(axis, x.dim()) for axis in axes} if axes is not None else None
-    if taken is not None and any(x.shape[axis] != 1 for axis in taken):
-        raise GraphError(f"Squeeze of axes {sorted(taken)} of a tensor of shape {list(x.shape)}")
-    return x.reshape([n for i, n in enumerate(x.shape) if (n != 1 if taken is None else i not in taken)])
+    """Axes that are longer than 1 stay, as torch's exporter means it."""
+    taken = range(x.dim()) if axes is None else {positive(axis, x.dim()) for axis in axes}
+    return x.reshape([n for i, n in enumerate(x.shape) if n != 1 or i not in taken])
 
 
 @operator("Unsqueeze", host=(1,))

@@ -1,0 +1,29 @@
+"""Networks of any kind, and runs of the service's own.
+
+    python benchmarks/networks.py [--quick] [--part networks|replay|verdicts]
+
+Each part is a file of benchmarks/generality with `measure(quick)`, which prints its tables and bars.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.lab.bars import parser
+
+PARTS = ("networks",)
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--part", choices=PARTS, help="this part only")
+    asked = made.parse_args()
+    for part in [asked.part] if asked.part else PARTS:
+        import_module(f"benchmarks.generality.{part}").measure(asked.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Writes docs/operators.md from the operators there are.
+
+python tools/list_operators.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from worker.influence.networks.graph import OPERATORS  # noqa: E402
+from worker.loading.onnx_checks import EXPORT, MOST_NODES, OPSETS  # noqa: E402
+
+PAGE = ROOT / "docs" / "operators.md"
+
+
+def page() -> str:
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(OPERATORS):
+        kinds[OPERATORS[name].kind].append(name)
+    rows = [f"| {kind} | {', '.join(f'`{name}`' for name in kinds[kind])} |" for kind in sorted(kinds)]
+    return "\n".join([
+        "# Operators of ONNX graphs",
+        "",
+        "Written by `python tools/list_operators.py`; a test holds it up to date.",
+        "",
+        f"{len(OPERATORS)} operators of ONNX's own domain, opsets {OPSETS[0]} to {OPSETS[-1]}, at most "
+        f"{MOST_NODES:,} nodes.",
+        "`Constant` is read where it stands. Not supported: graphs within graphs (`If`, `Loop`, `Scan`),",
+        "recurrent cells, and whatever chooses a shape by data. A graph with others is refused, and all of",
+        "them are named. Export a network with",
+        "",
+        "```",
+        EXPORT,
+        "```",
+        "",
+        "| kind | operators |",
+        "|---|---|",
+        *rows,
+        "",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
