@@ -9,11 +9,13 @@ import torch
 from sqlalchemy.orm import Session
 from torch import nn
 
-from app.catalog import ARCHITECTURES
+from app.catalog import ONNX, config_of
 from app.catalog.language_models import PREFIX
+from app.store import trajectories
 from app.store.blobs import BlobStore
 from app.store.tables import Trajectory
 from worker.influence.networks import ExpectedTensors, build, expected_tensors
+from worker.influence.networks.graph import GraphNetwork
 from worker.influence.task import Task
 from worker.problems import UserError
 
@@ -32,13 +34,18 @@ def network_of(
     checkpoint's take their place in `torch.func.functional_call`. On the device "meta" it takes no memory.
 
     Args:
-        initial: whether the tensors are to have the values that training starts from, drawn by torch's
-            generator.
+        initial: whether the tensors are to have the values that training starts from: those of a graph, or
+            else drawn by torch's generator.
 
     Raises:
         UserError: transformers builds no language model of the config.
     """
     architecture = trajectory.architecture
+    if architecture["name"] == ONNX:
+        file = trajectories.file(session, trajectory.id, "architecture")
+        assert file and file.blob  # noqa: S101  (nothing asks before it is ready)
+        with device:
+            return GraphNetwork.read(blobs.path(session, file.blob)).to(device).eval()
     return _network(architecture["name"], architecture["config"], trajectory.task["type"], device, initial)
 
 
@@ -60,7 +67,7 @@ def task_of(trajectory: Trajectory, network: nn.Module) -> Task:
 
 def inputs_of(trajectory: Trajectory) -> Literal["features", "image", "tokens"]:
     """What a sample is to the network."""
-    return ARCHITECTURES[trajectory.architecture["name"]].config.inputs
+    return config_of(trajectory.architecture).inputs
 
 
 def _network(

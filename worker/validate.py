@@ -1,14 +1,15 @@
-"""Opens what was uploaded and accepts or refuses it: data sets, checkpoints and batch orders leave
-`validating` here.
-"""
+"""Opens what was uploaded and accepts or refuses it: data sets and trajectories' files leave `validating`
+here."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
+from app.catalog import Task
 from app.store import datasets, trajectories, work
-from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, Work
+from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, TrajectoryFile, Work
+from worker.graphs import described
 from worker.lease import Renewal
 from worker.loading import (
     FILES,
@@ -17,6 +18,7 @@ from worker.loading import (
     load_batch_order,
     load_checkpoint,
     load_dataset,
+    load_onnx,
     load_optimizer_state,
 )
 from worker.networks import tensors_of
@@ -25,7 +27,7 @@ from worker.process import Process
 
 
 def validate(mine: Process, row: Work, renewal: Renewal) -> None:
-    """Validates the data set, checkpoint or batch order that the unit is about.
+    """Validates the data set or the trajectory's file that the unit is about.
 
     Raises:
         UserError: the file is refused; the problem becomes the resource's `error`.
@@ -36,7 +38,7 @@ def validate(mine: Process, row: Work, renewal: Renewal) -> None:
         elif row.subject.startswith("bo_"):
             _batch_order(mine, row, renewal)
         elif row.subject.startswith("tf_"):
-            raise UserError("unsupported", "This version of the workers reads no graphs yet.")
+            _file(mine, row, renewal)
         else:
             _checkpoint(mine, row, renewal)
     except LoadError as refused:
@@ -84,6 +86,27 @@ def _checkpoint(mine: Process, row: Work, renewal: Renewal) -> None:
             if state:
                 trajectories.keep_state(session, mine.blobs, checkpoint, staged_state, held)
             trajectories.ready(session, mine.blobs, checkpoint, info.as_dict(), staged)
+
+
+def _file(mine: Process, row: Work, renewal: Renewal) -> None:
+    with mine.database.snapshot() as session:
+        file = session.get_one(TrajectoryFile, row.subject)
+        assert file.blob  # noqa: S101  (kept until the validation ends)
+        path, trajectory_id = mine.blobs.path(session, file.blob), file.trajectory_id
+        task = Task.model_validate(session.get_one(Trajectory, trajectory_id).task)
+    with mine.blobs.stage() as staged:
+        info = load_onnx(path, staged)
+        renewal.tick()
+        config = described(staged, info)
+        if wrong := config.check_task(task):
+            raise UserError("shape_mismatch", wrong)
+        renewal.tick()
+        with mine.database.transaction() as session:
+            trajectories.lock_owner(session, row.subject)
+            work.finish(session, renewal.lease)
+            trajectories.network_known(session, trajectory_id, config.model_dump(by_alias=True))
+            file = session.get_one(TrajectoryFile, row.subject)
+            trajectories.ready(session, mine.blobs, file, {}, staged)
 
 
 def _batch_order(mine: Process, row: Work, renewal: Renewal) -> None:
