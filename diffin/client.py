@@ -152,7 +152,8 @@ class Diffin:
         self,
         *,
         name: str,
-        architecture: Mapping[str, Any],
+        architecture: Mapping[str, Any] | None = None,
+        architecture_file: str | Path | None = None,
         task: Mapping[str, Any] = CLASSIFICATION,
         preprocessing: Mapping[str, Any] | None = None,
         optimizer: Mapping[str, Any] | None = None,
@@ -163,14 +164,24 @@ class Diffin:
     ) -> Trajectory:
         """Describes one training run. `train_size` is the N of the formulas (default: the job's data).
 
-        The seed of a `recipe` tells the batch order of a loader that was given it.
+        The network is a registered `architecture`, or any whose graph (ONNX) is in `architecture_file`; that
+        is still `validating` then: checkpoints may be sent, and `ready()` waits for all of it. The seed of a
+        `recipe` tells the batch order of a loader that was given it.
         """
+        if architecture is None and architecture_file is not None:
+            architecture = {"name": "onnx"}
         body: Json = {"name": name, "architecture": architecture, "task": task}
         body |= {"preprocessing": preprocessing, "optimizer": optimizer}
         body |= {"batch_size": batch_size, "train_size": train_size, "total_steps": total_steps}
         body |= {"recipe": recipe}
         given = {field: value for field, value in body.items() if value is not None}
-        return self._read(Trajectory, self._transport.send("POST", "/v1/trajectories", json=given))
+        if architecture_file is None:
+            return self._read(Trajectory, self._transport.send("POST", "/v1/trajectories", json=given))
+        upload = Upload(Path(architecture_file), part="architecture_file")
+        form = {"trajectory": json.dumps(given)}
+        return self._read(
+            Trajectory, self._transport.send("POST", "/v1/trajectories", form=form, upload=upload)
+        )
 
     def upload_checkpoint(
         self,
@@ -215,20 +226,16 @@ class Diffin:
         return self._pages(Trajectory, "/v1/trajectories", {}, limit)
 
     def ready(self, resource: Input, *, timeout: float | None = None) -> Input:
-        """Waits until the service has read a data set, or every checkpoint and the batch order of a run.
+        """Waits until the service has read a data set, or every file of a run.
 
         Raises:
-            InputInvalid: it found the data set, a checkpoint or the batch order invalid.
+            InputInvalid: it found one of them invalid: that of the network before the checkpoints.
             TimeoutError: `timeout` seconds went by first.
         """
         kind = "datasets" if isinstance(resource, Dataset) else "trajectories"
         for body in self._transport.poll(f"/v1/{kind}/{resource.id}", timeout):
             resource = from_json(type(resource), body)
-            parts: list[Dataset | Checkpoint | BatchOrder] = []
-            if isinstance(resource, Dataset):
-                parts.append(resource)
-            else:
-                parts += [*resource.checkpoints, *([resource.batch_order] if resource.batch_order else [])]
+            parts = [resource] if isinstance(resource, Dataset) else resource.parts
             for part in parts:
                 if part.status == "invalid":
                     raise InputInvalid(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diffin.models import BatchOrder, Checkpoint, Dataset, Job, Problem, from_json
+from diffin.models import BatchOrder, Checkpoint, Dataset, Job, Problem, TrajectoryFile, from_json
 
 if TYPE_CHECKING:
     import httpx
@@ -37,11 +37,14 @@ class JobFailed(DiffinError):  # noqa: N818  (says what happened)
 
 
 class InputInvalid(DiffinError):  # noqa: N818
-    """A data set, checkpoint or batch order was read by the service and found `invalid`."""
+    """A data set or a run's file was read by the service and found `invalid`."""
 
-    def __init__(self, resource: Dataset | Checkpoint | BatchOrder) -> None:
+    def __init__(self, resource: Dataset | Checkpoint | BatchOrder | TrajectoryFile) -> None:
         self.resource = resource
-        name = "the batch order" if isinstance(resource, BatchOrder) else resource.id
+        if isinstance(resource, TrajectoryFile):
+            name = f"the {resource.role} file"
+        else:
+            name = "the batch order" if isinstance(resource, BatchOrder) else resource.id
         super().__init__(resource.error or Problem(f"{name} is invalid", code="invalid"))
 
 

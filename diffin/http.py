@@ -31,15 +31,19 @@ LARGEST_PAGE = 1000
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to send as the multipart part `file`, read in pieces as it goes out; `others` by their parts."""
+    """A file to send as the multipart part `part`, read in pieces as it goes out; `others` by their parts."""
 
     path: Path
     sent: Sent | None = None
     others: Mapping[str, Path] = field(default_factory=dict)
+    part: str = "file"
 
     @property
     def parts(self) -> list[tuple[str, Path, Sent | None]]:
-        return [("file", self.path, self.sent), *((part, path, None) for part, path in self.others.items())]
+        return [
+            (self.part, self.path, self.sent),
+            *((part, path, None) for part, path in self.others.items()),
+        ]
 
 
 class Transport:

@@ -79,6 +79,18 @@ class BatchOrder:
 
 
 @dataclass(frozen=True)
+class TrajectoryFile:
+    """A file that tells what a run's network is; `role` is "architecture" for its graph."""
+
+    role: str
+    status: str
+    filename: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+    error: Problem | None = None
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """One training run: its network, task and optimizer, and the checkpoints received, by step."""
 
@@ -94,8 +106,14 @@ class Trajectory:
     recipe: Json | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
     batch_order: BatchOrder | None = None
+    files: tuple[TrajectoryFile, ...] = ()
     metadata: Json | None = None
     created_at: datetime | None = None
+
+    @property
+    def parts(self) -> tuple[TrajectoryFile | Checkpoint | BatchOrder, ...]:
+        """Everything that the service validates: what tells of the network first."""
+        return (*self.files, *self.checkpoints, *((self.batch_order,) if self.batch_order else ()))
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,63 @@
-"""Keeps what the service needs of a plain PyTorch training loop.
+"""Keeps what the service needs of a plain PyTorch training loop, in two lines: before it and after it.
 
-recorder = Recorder(name="run 7", architecture={"name": "cnn", "config": {…}}, every=100, directory="run7")
-for step, (x, y) in enumerate(batches, start=1):
+recorder = Recorder(model, x[:2], optimizer=optimizer, every=100)
+for x, y in batches:
     …
     optimizer.step()
-    recorder.step(model, step, lr=optimizer.param_groups[0]["lr"])
-recorder.finish(model)
 trajectory = recorder.upload(Diffin())
 
+The network may be any that torch exports (its graph is sent, none of its code), or a registered one
+(`architecture={"name": "cnn", "config": {…}}` instead of the example inputs). Steps and learning rates are
+learnt from torch's optimizer; where there is none, `recorder.step(lr=…)` after each step tells of them.
+
 For scores of this very run, batch by batch (`resolution: "steps"`), the service needs to know more: the
-initial state (`recorder.start(model)` before the first step), which samples each batch held (`indices=` of
-each step), and what the optimizer carries (`optimizer=optimizer, optimizer_state=True`).
+initial state (`recorder.start()` before the first step), which samples each batch held
+(`recorder.batch(rows)` before each step), and what the optimizer carries (`optimizer_state=True`).
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
-import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
-from safetensors.torch import save_file
 
 from diffin.client import CLASSIFICATION, Diffin
-from diffin.errors import DiffinError
+from diffin.graph import export_graph, trained_names, unwrapped_module
+from diffin.keeping import GRAPH, Keeper, state
 from diffin.models import Json, Trajectory
-from diffin.optimizers import carried, described, on_cpu, unwrapped
-from diffin.recording import MANIFEST, Kept, Recording
+from diffin.optimizers import carried, described
+from diffin.recording import Recording
 
-UNUSED = -1  # fills a batch that is short
+__all__ = ["Recorder", "state"]
+
 SGD = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0}
+ADAPTIVE = ("adam", "adamw")
+Rows = Iterable[int] | torch.Tensor
 
 
 class Recorder:
     """Notes every step's learning rate and keeps the model's state at the steps asked for.
 
     Args:
+        model: what is trained, also inside DataParallel or torch.compile; left out, each call gives it. (A
+            client may stand here too.)
+        example_inputs: some samples as the model takes them, `x[:2]`: a tensor, or a tuple of several. The
+            model's graph is exported of them, in evaluation mode, without disturbing the training.
         client: where to send each checkpoint as soon as it is kept; without one, `upload` sends them later.
-        name: of the trajectory.
+        name: of the trajectory; else that of the model's class.
         architecture: a registered network, `{"name": …, "config": {…}}`, whose tensor names the model's
-            `state_dict` must have (`diffin network NAME --config …` prints them).
+            `state_dict` must have (`diffin network NAME --config …` prints them); nothing is exported then.
         task: what the outputs mean and the loss trained with.
         optimizer: torch's own SGD, Adam or AdamW, or
-            `{"name": "sgd" | "adam" | "adamw", "momentum": …, "weight_decay": …}`.
-        optimizer_state: keep what the optimizer carries with each checkpoint, as exact scores of a run with
-            momentum or Adam need it; only with torch's own optimizer.
+            `{"name": "sgd" | "adam" | "adamw", "momentum": …, "weight_decay": …}`. With the model, each
+            `step()` of torch's own is recorded by itself.
+        optimizer_state: keep what the optimizer carries with each checkpoint, as scores of a run with Adam,
+            and exact ones of a run with momentum need it; only with torch's own optimizer. None: with Adam,
+            where the model is given.
         preprocessing: `{"scale": …, "mean": […], "std": […]}` done to the inputs before the network.
         batch_size: samples a step.
         train_size: N, the samples trained on.
@@ -57,19 +67,22 @@ class Recorder:
 
     Raises:
         ValueError: neither or both of `every` and `save_at`, or steps below 1; an optimizer that the service
-            does not know, or its state without it.
+            does not know or that trains another model, or its state without it; nothing that tells the
+            network. `diffin.graph.ExportError`: the model can't be exported, with what to do about it.
         FileExistsError: `directory` holds a recording already.
     """
 
     def __init__(
         self,
-        client: Diffin | None = None,
+        model: torch.nn.Module | Diffin | None = None,
+        example_inputs: torch.Tensor | Collection[torch.Tensor] | None = None,
         *,
-        name: str,
-        architecture: Mapping[str, Any],
+        client: Diffin | None = None,
+        name: str | None = None,
+        architecture: Mapping[str, Any] | None = None,
         task: Mapping[str, Any] = CLASSIFICATION,
         optimizer: Mapping[str, Any] | torch.optim.Optimizer = SGD,
-        optimizer_state: bool = False,
+        optimizer_state: bool | None = None,
         preprocessing: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         train_size: int | None = None,
@@ -77,34 +90,54 @@ class Recorder:
         every: int | None = None,
         save_at: Collection[int] | None = None,
     ) -> None:
-        if (every is None) == (save_at is None):
-            raise ValueError("give either every=k or save_at=[steps]")
-        if min([every] if every is not None else save_at or [1]) < 1:
-            raise ValueError("every and save_at count optimizer steps from 1")
-        self._due: Callable[[int], bool] = (
-            (lambda step: step % every == 0) if every is not None else frozenset(save_at or ()).__contains__
-        )
-        self.directory = Path(directory or tempfile.mkdtemp(prefix="diffin-"))
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if (self.directory / MANIFEST).exists():
-            raise FileExistsError(f"{self.directory} holds a recording already: give another directory")
-        run: Json = {"name": name, "architecture": dict(architecture), "task": dict(task)}
+        if isinstance(model, Diffin):
+            model, client = None, model
+        self._due = _due(every, save_at)
         own = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
         if optimizer_state and own is None:
             raise ValueError("optimizer_state=True wants torch's optimizer itself: optimizer=optimizer")
         told = dict(optimizer) if isinstance(optimizer, Mapping) else described(optimizer)
+        trained = None if model is None else trained_names(model, own)
+        if trained == []:
+            raise ValueError("the optimizer trains no parameter of this model: give both of one run")
+        graph = architecture is None
+        if graph and (model is None or example_inputs is None):
+            raise ValueError(
+                "give the model and example_inputs (two samples as it takes them), or the architecture= of a "
+                "registered network"
+            )
+        name = name or (type(unwrapped_module(model)).__name__ if model is not None else None)
+        if name is None:
+            raise ValueError("give the run a name=")
+        run: Json = {"name": name, "architecture": dict(architecture or {"name": "onnx"}), "task": dict(task)}
         run |= {"preprocessing": dict(preprocessing) if preprocessing else None, "optimizer": told}
-        run |= {"batch_size": batch_size, "train_size": train_size}
-        self.recording = Recording(self.directory, {field: v for field, v in run.items() if v is not None})
+        self._keeper = Keeper(directory, run | {"batch_size": batch_size, "train_size": train_size}, client)
+        if graph and model is not None and example_inputs is not None:
+            export_graph(model, example_inputs, self.directory / GRAPH, trained or ())
+            self.recording.architecture_file = GRAPH
         self.recording.save()
-        self._client = client
-        self._optimizer = own if optimizer_state else None
+        self._model, self._client = model, client
+        self._trained = trained if graph else None  # a graph's other parameters are constants of it
+        adaptive = model is not None and told["name"] in ADAPTIVE
+        self._memory = own if (adaptive if optimizer_state is None else optimizer_state) else None
         self._order: list[list[int]] = []  # the samples of each step
+        self._rows: list[int] = []  # of the step to come
         self._rates: list[float] = []  # of the steps since the last checkpoint
         self._step = 0
         self._finished = False
+        self._hook = None
+        if own is not None and model is not None:
+            self._hook = own.register_step_post_hook(self._after_step)
 
-    def start(self, model: torch.nn.Module) -> None:
+    @property
+    def directory(self) -> Path:
+        return self._keeper.directory
+
+    @property
+    def recording(self) -> Recording:
+        return self._keeper.recording
+
+    def start(self, model: torch.nn.Module | None = None) -> None:
         """Keeps the initial state, before the first step: exact scores of the first steps begin there.
 
         Raises:
@@ -112,37 +145,45 @@ class Recorder:
         """
         if self._step or self.recording.checkpoints:
             raise ValueError("start(model) comes once, before the first step")
-        self._keep(model)
+        self._keep(self._of(model))
+
+    def batch(self, rows: Rows) -> None:
+        """The samples that the step to come trains on, by their rows in the training set: before every step,
+        or of none. Batches whose gradients are added up for one step come one after the other.
+
+        Raises:
+            ValueError: none, or one below 0.
+        """
+        self._rows += _checked(rows, self._step + 1)
 
     def step(
         self,
-        model: torch.nn.Module,
-        step: int,
-        lr: float,
+        model: torch.nn.Module | None = None,
+        step: int | None = None,
+        lr: float | None = None,
         *,
-        indices: Iterable[int] | torch.Tensor | None = None,
+        indices: Rows | None = None,
     ) -> None:
-        """To be called after every optimizer step, with the steps done (from 1) and the rate this one had.
+        """To be called after every optimizer step, unless the model and torch's optimizer were given.
 
-        `indices` are the batch's samples, by their rows in the training set: of every step, or of none.
+        Args:
+            step: steps done, from 1; counted where it is left out.
+            lr: the rate that this step had.
+            indices: the batch's samples, as `batch` takes them.
 
         Raises:
             ValueError: a step that is not the next one, a rate that is negative or not finite, or indices of
                 some steps only, or none in a batch, or below 0.
         """
-        if self._finished:
-            raise ValueError("the recording was finished; record another run with another Recorder")
-        if step != self._step + 1:
-            raise ValueError(_out_of_order(step, self._step))
-        if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"learning rate {lr} of step {step}: must be finite and not negative")
-        self._note(step, indices)
-        self._step = step
-        self._rates.append(float(lr))
-        if self._due(step):
-            self._keep(model)
+        if self._hook is not None:
+            raise ValueError("the optimizer's steps are recorded by themselves: leave out step()")
+        if lr is None:
+            raise ValueError("step(lr=…): the learning rate that this step had")
+        if indices is not None:
+            self.batch(indices)
+        self._note(self._of(model), self._step + 1 if step is None else step, lr)
 
-    def finish(self, model: torch.nn.Module, step: int | None = None) -> None:
+    def finish(self, model: torch.nn.Module | None = None, step: int | None = None) -> None:
         """Keeps the last state, θ_T, if that of the last step is not kept yet.
 
         Raises:
@@ -152,83 +193,102 @@ class Recorder:
             raise ValueError("nothing to finish: call step(model, step, lr) after every optimizer step")
         if step not in (None, self._step):
             raise ValueError(f"finish at step {step}, but the last step recorded is {self._step}")
+        self._unhook()
         if self._order:
-            self._keep_order()
+            self._keeper.order(self._order)
         if self._rates:
-            self._keep(model)
+            self._keep(self._of(model))
         elif self._order:
-            self._send(f"the batch order of {self._step} steps")
+            self._keeper.send(f"the batch order of {self._step} steps")
         self._finished = True
 
     def upload(
         self, client: Diffin | None = None, *, progress: Callable[[int, int], None] | None = None
     ) -> Trajectory:
-        """Sends the run, or what is not there yet of it, and waits until every checkpoint is validated.
+        """Sends the run, or what is not there yet of it, and waits until every file of it is validated. Where
+        the model was given, the run is finished first.
 
         `progress(sent, total)` counts checkpoints.
 
         Raises:
-            InputInvalid: the service refused a checkpoint: its tensors are not those of the network, say.
+            InputInvalid: the service refused a file: the graph has an operator that it does not know, say.
             ValueError: there is no client, here or from the constructor.
             DiffinError: the service refused, or could not be reached.
         """
         client = client or self._client
         if client is None:
             raise ValueError("no client: upload(Diffin(url, key))")
+        if self._model is not None and not self._finished:
+            self.finish()
         return client.ready(self.recording.upload(client, progress=progress))
 
-    def _note(self, step: int, indices: Iterable[int] | torch.Tensor | None) -> None:
-        if (indices is None) == bool(self._order) and step > 1:
-            raise ValueError(f"step {step}: give the indices of every step, or of none")
-        if indices is None:
-            return
-        rows = [int(row) for row in (indices.tolist() if isinstance(indices, torch.Tensor) else indices)]
-        if not rows or min(rows) < 0:
-            raise ValueError(f"indices of step {step}: rows of the training set, at least one, from 0")
-        self._order.append(rows)
+    def __enter__(self) -> Self:
+        return self
 
-    def _keep_order(self) -> None:
-        batch = max(map(len, self._order))
-        order = torch.tensor([rows + [UNUSED] * (batch - len(rows)) for rows in self._order])
-        self._write({"batch_order": order}, "batch_order.safetensors")
-        self.recording.batch_order = "batch_order.safetensors"
-        self.recording.save()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finishes the run, unless the loop was left by an error: then what was kept stays as it is."""
+        self._unhook()
+        if kind is None and not self._finished:
+            self.finish()
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        rates = {float(group["lr"]) for group in optimizer.param_groups}
+        if len(rates) > 1:
+            raise ValueError(f"the optimizer's groups of parameters differ in their learning rates: {rates}")
+        self._note(self._of(None), self._step + 1, rates.pop())
+
+    def _note(self, model: torch.nn.Module, step: int, lr: float) -> None:
+        if self._finished:
+            raise ValueError("the recording was finished; record another run with another Recorder")
+        if step != self._step + 1:
+            raise ValueError(_out_of_order(step, self._step))
+        if not (math.isfinite(lr) and lr >= 0):
+            raise ValueError(f"learning rate {lr} of step {step}: must be finite and not negative")
+        if bool(self._rows) != bool(self._order) and step > 1:
+            raise ValueError(f"step {step}: give the indices of every step, or of none")
+        if self._rows:
+            self._order.append(self._rows)
+            self._rows = []
+        self._step = step
+        self._rates.append(float(lr))
+        if self._due(step):
+            self._keep(model)
 
     def _keep(self, model: torch.nn.Module) -> None:
-        name = f"step-{self._step:08d}"
-        self._write(state(model), f"{name}.safetensors")
-        memory = carried(self._optimizer, model) if self._optimizer and self._step else {}
-        if memory:
-            self._write(memory, f"{name}.optimizer.safetensors")
-        self.recording.checkpoints.append(
-            Kept(
-                self._step,
-                f"{name}.safetensors",
-                tuple(self._rates),
-                f"{name}.optimizer.safetensors" if memory else None,
-            )
-        )
-        self.recording.save()
-        self._rates = []
-        self._send(f"checkpoint {self._step}")
+        memory = carried(self._memory, model) if self._memory and self._step else {}
+        if self._trained is not None:
+            memory = {key: v for key, v in memory.items() if key.partition(".")[2] in self._trained}
+        rates, self._rates = self._rates, []
+        self._keeper.checkpoint(self._step, rates, state(model), memory)
 
-    def _write(self, tensors: dict[str, torch.Tensor], name: str) -> None:
-        fresh = self.directory / f"{name}.part"
-        save_file(tensors, fresh)
-        fresh.replace(self.directory / name)
+    def _of(self, model: torch.nn.Module | None) -> torch.nn.Module:
+        model = self._model if model is None else model
+        if model is None:
+            raise ValueError("give the model, here or to Recorder(model, …)")
+        return model
 
-    def _send(self, what: str) -> None:
-        if self._client:
-            try:
-                self.recording.upload(self._client)
-            except DiffinError as error:  # training matters more: upload() sends what is missing
-                warnings.warn(f"{what} kept, not sent: {error}", stacklevel=4)
+    def _unhook(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
 
 
-def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name, on the CPU and contiguous; tied weights no longer share memory."""
-    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    return {name: on_cpu(value) for name, value in unwrapped(tensors).items()}
+def _due(every: int | None, save_at: Collection[int] | None) -> Callable[[int], bool]:
+    if (every is None) == (save_at is None):
+        raise ValueError("give either every=k or save_at=[steps]")
+    if min([every] if every is not None else save_at or [1]) < 1:
+        raise ValueError("every and save_at count optimizer steps from 1")
+    if every is not None:
+        return lambda step: step % every == 0
+    return frozenset(save_at or ()).__contains__
+
+
+def _checked(rows: Rows, step: int) -> list[int]:
+    found = [int(row) for row in (rows.tolist() if isinstance(rows, torch.Tensor) else rows)]
+    if not found or min(found) < 0:
+        raise ValueError(f"indices of step {step}: rows of the training set, at least one, from 0")
+    return found
 
 
 def _out_of_order(step: int, last: int) -> str:

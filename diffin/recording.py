@@ -34,7 +34,7 @@ class Kept:
 @dataclass
 class Recording:
     """The folder, read. `run` is the body of `POST /v1/trajectories`; `uploaded` says where it was sent;
-    `batch_order` names the file of which samples each step saw.
+    `batch_order` names the file of which samples each step saw, `architecture_file` that of the network.
     """
 
     directory: Path
@@ -42,6 +42,7 @@ class Recording:
     checkpoints: list[Kept] = field(default_factory=list)
     uploaded: Json | None = None
     batch_order: str | None = None
+    architecture_file: str | None = None
 
     @classmethod
     def open(cls, directory: str | Path) -> Recording:
@@ -56,13 +57,15 @@ class Recording:
             raise FileNotFoundError(f"{directory} holds no {MANIFEST}: give a folder written by Recorder")
         body = json.loads(manifest.read_text())
         kept = [from_json(Kept, item) for item in body["checkpoints"]]
-        return cls(directory, body["run"], kept, body.get("uploaded"), body.get("batch_order"))
+        files = body.get("batch_order"), body.get("architecture_file")
+        return cls(directory, body["run"], kept, body.get("uploaded"), *files)
 
     def save(self) -> None:
         """Writes the manifest in one go, so that a crash leaves the old one whole."""
         kept = [{k: v for k, v in asdict(one).items() if v is not None} for one in self.checkpoints]
         body: Json = {"run": self.run, "checkpoints": kept, "uploaded": self.uploaded}
-        body |= {"batch_order": self.batch_order} if self.batch_order else {}
+        for name in ("batch_order", "architecture_file"):
+            body |= {name: getattr(self, name)} if getattr(self, name) else {}
         fresh = self.directory / f"{MANIFEST}.part"
         fresh.write_text(json.dumps(body, indent=1) + "\n")
         fresh.replace(self.directory / MANIFEST)
@@ -77,7 +80,8 @@ class Recording:
         """
         trajectory = self._there(client)
         if trajectory is None:
-            trajectory = client.create_trajectory(**self.run)
+            graph = self.directory / self.architecture_file if self.architecture_file else None
+            trajectory = client.create_trajectory(**self.run, architecture_file=graph)
             self.uploaded = {"url": client.url, "trajectory_id": trajectory.id}
             self.save()
         sent = {checkpoint.step for checkpoint in trajectory.checkpoints}
