@@ -13,7 +13,8 @@ from worker.training import TrainJob
 
 
 class Outcome(TypedDict):
-    """Means over the samples; no accuracy where targets are no classes."""
+    """Means over the samples; accuracy of a language model is that of its tokens, and there is none where
+    targets are no classes."""
 
     loss: float
     accuracy: float | None
@@ -21,19 +22,26 @@ class Outcome(TypedDict):
 
 def outcome(job: TrainJob, data: Data, params: Tensors, held: Tensors, memory_bytes: int) -> Outcome:
     """Loss and accuracy of the network with these tensors."""
-    task, checkpoint = job.task, Checkpoint(job.total, (), params, held)
+    size = job.recipe.batch_size
+    task, checkpoint = job.task.of_batch(size), Checkpoint(job.total, (), params, held)
     inputs, targets = next(data.chunks(1, range(1)))
     chunk = chunk_size(task, checkpoint, inputs, targets, budget_bytes=memory_bytes)
-    classes = task.loss not in ("mse", "next_token") and targets.numel() == 1
+    if task.in_groups:  # a batch is a group, and groups are read whole
+        chunk = max(1, chunk // size) * size
+    labels = task.loss in ("cross_entropy", "bce_with_logits") and targets.numel() == 1
+    counted = labels or task.loss == "next_token"
 
     @torch.no_grad()
-    def sums(inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, int]:
+    def sums(inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+        if not counted:
+            return float(task.losses(params, held, inputs, targets).double().sum()), 0.0
         outputs = task.outputs(params, held, inputs, targets)
-        right = (task.predictions(outputs, targets) == targets.reshape(-1)).sum() if classes else 0
-        return float(task.losses_of(outputs, targets).double().sum()), int(right)
+        loss = float(task.losses_of(outputs, targets).double().sum())
+        found = task.predictions(outputs, targets)
+        return loss, float((found == targets.reshape(-1)).sum() if labels else found.sum())
 
     found = list(over_chunks(sums, data, chunk))
     return {
         "loss": sum(loss for loss, _ in found) / len(data),
-        "accuracy": sum(right for _, right in found) / len(data) if classes else None,
+        "accuracy": sum(right for _, right in found) / len(data) if counted else None,
     }

@@ -187,7 +187,7 @@ def _initial(job: TrainJob, data: Any) -> tuple[Tensors, Tensors]:
         [(inputs, _)] = data.chunks(len(rows), rows)
         settle_batch_norms(network, inputs)
     found = {name: t.detach().clone() for name, t in network.state_dict().items()}
-    return {name: found.pop(name) for name in job.trained}, found
+    return {name: found[name] for name in job.trained}, {name: found[name] for name in job.held}
 
 
 def _bounds(total: int, size: int, kept: Sequence[int]) -> list[int]:

@@ -16,6 +16,7 @@ from app.store import tables, trajectories
 from app.store.datasets import Arrays
 from app.store.tables import TrainingState
 from worker.data import prepared
+from worker.influence.networks import expected_tensors
 from worker.influence.order import loader_order
 from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Task, Tensors
@@ -34,7 +35,7 @@ class TrainJob:
     Attributes:
         described: the trajectory that tells of the network: a record, or one that is none.
         task: its network has the values that it starts from where there is no checkpoint.
-        trained: names of those that are trained.
+        trained, held: names of the tensors that are trained, and of the others that a checkpoint holds.
         schedule: of the whole run, one segment.
         order: rows of each step's batch, int64 [T, B].
         kept: steps after which the state becomes a checkpoint.
@@ -46,6 +47,7 @@ class TrainJob:
     recipe: Recipe
     task: Task
     trained: list[str]
+    held: list[str]
     schedule: Schedule
     order: torch.Tensor
     kept: frozenset[int]
@@ -100,6 +102,7 @@ def _load(mine: Process, session: Session, job_id: str) -> TrainJob:
         recipe=recipe,
         task=task_of(described, network),
         trained=[name for name, _ in network.named_parameters()],
+        held=list(expected_tensors(network).buffers),
         schedule=schedule_of(asked["recipe"]["optimizer"], (total,), (tuple(rates),), total, len(train)),
         order=loader_order(
             len(train), recipe.batch_size, total, recipe.seed or 0, drop_last=recipe.drop_last
