@@ -17,12 +17,12 @@ from app.api.jobs.train_admission import admit
 from app.api.jobs.train_body import TrainJobIn
 from app.api.jobs.types import NewJob
 from app.api.problems import PROBLEMS, responses
-from app.catalog import ARCHITECTURES
+from app.catalog import config_of
 from app.catalog.options import GRADIENT
 from app.settings import Settings
 from app.store import jobs
 from app.store.blobs import BlobStore
-from app.store.tables import Checkpoint, Job, Trajectory, TrajectoryFile
+from app.store.tables import Job, Trajectory
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
@@ -97,13 +97,8 @@ def _evaluation(
 
 
 def _network_bytes(described: Trajectory) -> int:
-    """Of its parameters, as far as the records tell."""
-    name = described.architecture["name"]
-    if name in ARCHITECTURES:
-        config = ARCHITECTURES[name].config.model_validate(described.architecture["config"])
-        return 4 * config.num_parameters
-    files: list[Checkpoint | TrajectoryFile] = [*described.checkpoints, *described.files]
-    return max((one.bytes for one in files), default=0)
+    """Of its parameters."""
+    return 4 * config_of(described.architecture).num_parameters
 
 
 def _estimate(

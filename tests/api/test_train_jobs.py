@@ -70,6 +70,8 @@ def test_the_first_and_the_last_state_are_always_kept(
     ("changes", "pointer", "code"),
     [
         ({"architecture": {"name": "magic", "config": {}}}, "/architecture", "unknown_architecture"),
+        ({"architecture": {"name": "onnx"}}, "/architecture", "validation_error"),
+        ({"task": {"type": "causal_lm", "loss": "cross_entropy"}}, "/task", "validation_error"),
         ({"architecture": None}, "", "validation_error"),
         ({"recipe": None}, "", "validation_error"),
         ({"recipe": {"batch_size": 5, "epochs": 2}}, "", "validation_error"),
@@ -152,6 +154,15 @@ def test_a_trajectory_that_tells_too_little_is_refused(service: Service, train_i
     assert pointers(problem(answer, 422, "schedule_required")) == ["/recipe/schedule"]
     answer = service.http.post("/v1/jobs", json=told_by(service, train_id, short, task=RUN["task"]))
     assert "the trajectory tells task" in problem(answer, 422, "validation_error")["detail"]
+
+
+def test_a_trajectory_whose_checkpoints_are_not_read_yet_is_waited_for(
+    service: Service, train_id: str
+) -> None:
+    run = service.trajectory(recipe=RECIPE)
+    service.checkpoint(run["id"], 3)
+    answer = service.http.post("/v1/jobs", json=told_by(service, train_id, run))
+    assert pointers(problem(answer, 409, "input_not_ready")) == ["/trajectory_id"]
 
 
 def test_the_rates_of_checkpoints_that_reach_far_enough_are_followed(service: Service, train_id: str) -> None:

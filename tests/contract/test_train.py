@@ -249,3 +249,38 @@ def test_a_cancelled_job_leaves_no_trajectory(client: httpx.Client, data: dict[s
     names = [one["name"] for one in walk.ok(client.get("/v1/trajectories"), 200)["data"]]
     assert "never ends" not in names
     walk.ok(client.delete(f"/v1/jobs/{job['id']}"), 204)
+
+
+def test_a_language_model_is_trained_from_its_config(client: httpx.Client) -> None:
+    tokens = (
+        np.random.default_rng(0).integers(1, 5, (60, 1)) + np.arange(8) % 4
+    )  # each told by the one before
+    texts = walk.dataset(client, walk.npz(inputs=tokens, targets=tokens))["id"]
+    config = {
+        "vocab_size": 9,
+        "n_embd": 16,
+        "n_layer": 1,
+        "n_head": 2,
+        "n_positions": 8,
+        "pad_token_id": None,
+    }
+    job = trained(
+        client,
+        {"train_dataset_id": texts},
+        architecture={"name": "hf/gpt2", "config": config},
+        task={"type": "causal_lm", "loss": "cross_entropy"},
+        recipe={
+            "optimizer": {"name": "adamw", "weight_decay": 0.01},
+            "schedule": {"name": "constant", "learning_rate": 0.01},
+            "batch_size": 12,
+            "epochs": 8,
+        },
+    )
+    assert job["status"] == "succeeded", job["error"]
+    result = job["result"]
+    assert result["train"]["loss"] < 0.6 * result["curve"][0]["loss"]
+    assert 0.5 < result["train"]["accuracy"] <= 1
+    method = {"name": "diff_in", "resolution": "steps"}
+    posted = walk.post_job(client, run_of(client, job)["id"], texts, texts, method=method)
+    scored = walk.finished(client, walk.ok(posted, 202)["id"])
+    assert [one.get("replay_drift", 0) for one in scored["result"]["checkpoints"]] == [0] * 5

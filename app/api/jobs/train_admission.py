@@ -13,7 +13,8 @@ from app.api.problems import ApiProblem
 from app.api.resources import MOST_STEPS
 from app.api.trajectories import found_trajectory
 from app.catalog import Optimizer, Preprocessing, Recipe
-from app.store.tables import Checkpoint, Dataset, Trajectory
+from app.store.tables import Checkpoint, Dataset, Trajectory, TrajectoryFile
+from app.store.trajectories import refused_with
 
 
 class Training(NamedTuple):
@@ -56,7 +57,10 @@ def admit(session: Session, project_id: str, body: TrainJobIn) -> Training:
         named["/query_dataset_id"] = found
     for pointer, dataset in named.items():
         refuse_invalid(dataset, pointer)
-    refuse_waiting([(pointer, one.id) for pointer, one in named.items() if one.status == "validating"])
+    waiting = [(pointer, one.id) for pointer, one in named.items() if one.status == "validating"]
+    if source is not None:
+        waiting += _unread(source)
+    refuse_waiting(waiting)
     train, query = named["/train_dataset_id"], named.get("/query_dataset_id")
     for pointer, dataset in named.items():
         check_fits(described, dataset, pointer)
@@ -72,6 +76,16 @@ def admit(session: Session, project_id: str, body: TrainJobIn) -> Training:
     return Training(
         described, source, recipe, train, query, total, body.checkpoints.of(total), start, rates_from
     )
+
+
+def _unread(source: Trajectory) -> list[tuple[str, str]]:
+    """Files of the trajectory that are still being validated; raises 422 where its network was refused."""
+    for file in source.files:
+        if file.status == "invalid":
+            error = refused_with(file)
+            raise ApiProblem(422, error["code"], error["detail"], pointer="/trajectory_id")
+    files: list[Checkpoint | TrajectoryFile] = [*source.files, *source.checkpoints]
+    return [("/trajectory_id", one.id) for one in files if one.status == "validating"]
 
 
 def _described(body: TrainJobIn) -> Trajectory:

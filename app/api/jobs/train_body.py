@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from app.api.jobs.resource import RUNNING, JobFields, JobIn
 from app.api.problems import ApiProblem
 from app.api.resources import INT64, MOST_STEPS, Body, Id
-from app.catalog import Architecture, Preprocessing, Recipe, Task
+from app.catalog import ONNX, Architecture, Preprocessing, Recipe, Task, check_task
 from app.catalog.base import refusal
 
 MOST_KEPT = 5_000  # checkpoints of one run: each is a file or two, and a row
@@ -87,7 +87,9 @@ class TrainJobIn(JobIn):
     trajectory_id: Id | None = Field(
         None, description="Train its network for its task, by its recipe unless `recipe` is given."
     )
-    architecture: Architecture | None = None
+    architecture: Architecture | None = Field(
+        None, description="Any but a graph, which comes with a trajectory: name that."
+    )
     task: Task | None = None
     preprocessing: Preprocessing | None = None
     train_dataset_id: Id
@@ -107,6 +109,24 @@ class TrainJobIn(JobIn):
         description="Draws the initial weights. null: the trajectory's checkpoint of step 0, or the values "
         "that came with the network; where there are neither, 0.",
     )
+
+    @field_validator("architecture")
+    @classmethod
+    def _without_a_file(cls, architecture: Architecture | None) -> Architecture | None:
+        if architecture is not None and architecture.name == ONNX:
+            raise refusal(
+                "a graph comes with a trajectory: send it there (POST /v1/trajectories, part "
+                "architecture_file), and name its trajectory_id here."
+            )
+        return architecture
+
+    @field_validator("task")
+    @classmethod
+    def _of_the_network(cls, task: Task | None, info: ValidationInfo) -> Task | None:
+        network = info.data.get("architecture")
+        if network is not None and task is not None and (wrong := check_task(network.name, task)):
+            raise refusal(wrong)
+        return task
 
     @model_validator(mode="after")
     def _one_network(self) -> Self:
