@@ -156,6 +156,57 @@ def train(
 
 
 @main.command()
+@click.option("--train", "data", required=True, help="Training set: a file, or the id of one (ds_…).")
+@click.option("--query", required=True, help="Query set, likewise.")
+@click.option("--trajectory", required=True, help="A Recorder's folder, or the id of one uploaded (tr_…).")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    default=("diff_in", "tracin"),
+    show_default=True,
+    help="A name, or a method with its options as JSON; repeatable.",
+)
+@click.option("--leave-one-out", default=60, show_default=True, help="Retrainings without one sample.")
+@click.option("--subsets", default=0, show_default=True, help="Retrainings on random halves.")
+@click.option("--orders", default=1, show_default=True, help="Batch orders; 1: the run's own.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--name", help="Of the job.")
+@click.option("--wait/--no-wait", default=False, help="Wait, then print the verdict.")
+def evaluate(
+    data: str,
+    query: str,
+    trajectory: str,
+    methods: Sequence[str],
+    leave_one_out: int,
+    subsets: int,
+    orders: int,
+    seed: int,
+    name: str | None,
+    wait: bool,
+) -> None:
+    """Ask how far to trust the scores on a run, by training it again; print the job's id."""
+    client = _client()
+    asked = [_json("--method", one) if one.lstrip().startswith("{") else {"name": one} for one in methods]
+    job = client.evaluate(
+        _trajectory(client, trajectory),
+        _dataset(client, data),
+        _dataset(client, query),
+        methods=asked,
+        leave_one_out=leave_one_out,
+        subsets=subsets,
+        orders=orders,
+        seed=seed,
+        name=name,
+    )
+    click.echo(job.id)
+    if wait:
+        _wait(client, job.id, None)
+        verdict = (client.job(job).result or {})["verdict"]
+        out.print(f"{verdict['level']}: {verdict['text']}", markup=False)
+
+
+@main.command()
 @click.argument("job")
 def status(job: str) -> None:
     """Print one job."""

@@ -26,6 +26,7 @@ from diffin.models import (
     Score,
     Summary,
     Trajectory,
+    doubt,
     from_json,
     id_of,
     question,
@@ -339,6 +340,41 @@ class Diffin:
         """
         done = self.wait(job, timeout=timeout, progress=progress)
         return self.trajectory(str((done.result or {})["trajectory_id"]))
+
+    def evaluate(
+        self,
+        trajectory: str | Trajectory,
+        train: str | Dataset,
+        query: str | Dataset,
+        *,
+        methods: Sequence[str | Mapping[str, Any]] = ("diff_in", "tracin"),
+        leave_one_out: int = 60,
+        subsets: int = 0,
+        orders: int = 1,
+        sampling: Literal["random", "mixed"] = "random",
+        seed: int = 0,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Job:
+        """Asks how far to trust the scores of `methods` on a run, by training it again without some samples.
+
+        The run needs a recipe, its initial state (step 0) and its batches. `orders`: 1, what samples did in
+        this run; more, what they do on average. At the end `result["verdict"]` says in words what to make of
+        it, and `evaluation()` has the pairs behind it.
+
+        Raises:
+            InputInvalid, DiffinError, TimeoutError: as `submit`.
+        """
+        self._inputs_ready(trajectory, train, query, timeout)
+        told: Json = {"leave_one_out": leave_one_out, "subsets": subsets, "orders": orders}
+        told |= {"sampling": sampling, "seed": seed, "name": name, "metadata": metadata}
+        body = doubt(trajectory, train, query, methods, **told)
+        return self._read(Job, self._transport.send("POST", "/v1/jobs", json=body))
+
+    def evaluation(self, job: str | Job) -> Json:
+        """Each retraining of a job of `evaluate()`: what it showed, and what each method had said of it."""
+        return self._json(f"/v1/jobs/{id_of(job)}/evaluation")
 
     def job(self, job: str | Job) -> Job:
         return self._get(Job, f"/v1/jobs/{id_of(job)}")

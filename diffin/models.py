@@ -311,3 +311,17 @@ def training(
     body |= {"query_dataset_id": id_of(query)} if query is not None else {}
     body |= {"trajectory_id": id_of(trajectory)} if trajectory is not None else {}
     return body | {name: value for name, value in told.items() if value is not None}
+
+
+def doubt(
+    trajectory: str | Trajectory,
+    train: str | Dataset,
+    query: str | Dataset,
+    methods: Sequence[str | Mapping[str, Any]],
+    **told: Any,
+) -> Json:
+    """The body of a request for a job that evaluates; `told` are fields of it, left out where None."""
+    body: Json = {"type": "evaluate", "trajectory_id": id_of(trajectory)}
+    body |= {"train_dataset_id": id_of(train), "query_dataset_id": id_of(query)}
+    body["methods"] = [{"name": one} if isinstance(one, str) else dict(one) for one in methods]
+    return body | {name: value for name, value in told.items() if value is not None}

@@ -20,7 +20,7 @@ from app.store import evaluations, jobs, work
 from app.store.tables import Work
 from worker import evaluation
 from worker.evaluation import EvaluateJob
-from worker.influence.agreement import Agreement, Floats
+from worker.influence.agreement import Agreement
 from worker.influence.errors import NonFiniteError, SampleTooLargeError
 from worker.influence.evaluation import Evaluation, Scored, conclude, rank_only, scored
 from worker.influence.retraining import as_dtype, as_dtypes, in_dtype, runs_at_once
@@ -266,8 +266,7 @@ def _figures(both: tuple[Agreement | None, Agreement | None]) -> dict[str, Any]:
 def _table(job: EvaluateJob, trial: Trial, by_name: dict[str, Scored], found: Evaluation) -> dict[str, Any]:
     """What the figures follow from: (sample or subset, predicted, true)."""
     ids = job.exact.train.ids
-    halves = trial.halves.numpy().astype(np.float64) if trial.subsets else np.empty((0, len(trial.train)))
-    sums: dict[str, Floats] = {name: halves @ one.scores for name, one in by_name.items()}
+    sums = {name: trial.sums(one.scores) for name, one in by_name.items()} if trial.subsets else {}
     return {
         "leave_one_out": [
             {

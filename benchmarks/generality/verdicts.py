@@ -1,5 +1,7 @@
 """Does `evaluate` give the right verdict on a stable and on an unstable run?
 
+    python -m benchmarks.generality.verdicts [--quick]
+
 An MLP on digits, 300 samples, 12 epochs of batches of 30, at a learning rate far below the edge of stability
 (0.1) and past it (1.0), 3 seeds each; 60 samples left out, one retraining each, in float64. A stable run's
 scores are to be trusted (`trustworthy` or `ranking_only`), an unstable one's are not (`unreliable`).
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.lab.bars import bar, table
+from benchmarks.lab.bars import bar, parser, table
 from benchmarks.lab.data import load
 from benchmarks.lab.training import Recipe, Run, evenly, initial, train
 from worker.influence.evaluation import Evaluation, evaluate
@@ -68,3 +70,8 @@ def measure(quick: bool) -> bool:
     print(f"\n{table(rows)}\n")
     met = [bar(f"verdicts.{kind}", count, SEEDS) for kind, count in right.items()]
     return all(met)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    measure(parser(__doc__).parse_args().quick)

@@ -58,6 +58,14 @@ def test_an_unstable_run_is_not_to_be_trusted() -> None:
     assert "near 2 training is unstable" in found.verdict.text
 
 
+def test_halves_alone_tell_of_the_ranking(run: Any) -> None:
+    found = held(run, leave_one_out=0, subsets=10)
+    alone, subsets = found.figures["diff_in"]
+    assert alone is None and subsets is not None and subsets.n == 10
+    assert found.verdict.level != "trustworthy"
+    assert "against 10 half-subset retrainings of this run" in found.verdict.text
+
+
 def test_groups_of_any_size_and_one_by_one_end_in_the_same_losses(run: Any) -> None:
     whole, cut, single = (
         trial(run, at_once=size, batched=batched) for size, batched in ((64, True), (2, True), (2, False))

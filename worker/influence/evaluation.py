@@ -129,18 +129,14 @@ def _by_order(trial: Trial, losses: Mapping[Group, Floats]) -> tuple[Floats, Flo
 def _figures(
     trial: Trial, scores: Floats, effects: Floats, halved: Floats
 ) -> tuple[Agreement | None, Agreement | None]:
-    """(leave-one-out, half subsets); None where no retraining asked.
-
-    A half's prediction is the sum of the scores of its samples.
-    """
+    """(leave-one-out, half subsets); None where no retraining asked."""
     known, sound = np.isfinite(effects), np.isfinite(halved)
     alone = subsets = None
     if len(effects):
         weights = np.asarray(trial.stands_for)[known]
         alone = agreement(scores[trial.removed][known], effects[known], weights, seed=trial.seed)
     if len(halved):
-        predicted = trial.halves.numpy() @ scores
-        subsets = agreement(predicted[sound], halved[sound], seed=trial.seed)
+        subsets = agreement(trial.sums(scores)[sound], halved[sound], seed=trial.seed)
     return alone, subsets
 
 

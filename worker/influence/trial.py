@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from worker.influence.agreement import Floats
@@ -138,6 +139,10 @@ class Trial:
     def halves(self) -> torch.Tensor:
         """The subsets: bool [S, N]."""
         return halves(len(self.train), self.subsets, self.seed)
+
+    def sums(self, scores: Floats) -> Floats:
+        """What scores [N] predict of each half: the sum over its samples, [S]."""
+        return np.array([scores[half.numpy()].sum() for half in self.halves], dtype=np.float64)
 
     @cached_property
     def _task(self) -> Task:

@@ -23,7 +23,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
 @router.post("", status_code=202, summary="Start a job", response_model=JobOut, responses=responses(404, 409))
 def create_job(body: NewJob, caller: Caller, blobs: Blobs, once: OncePost) -> Response:
-    """`influence` scores the training samples of runs; `train` trains a network and records the run.
+    """`influence` scores the training samples of runs; `train` trains a network and records the run;
+    `evaluate` tells how far to trust the scores on a run, by training it again without some samples.
 
     The inputs are checked against each other and fixed as they are now before the job is queued.
     """
