@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections.abc import Iterator
@@ -105,6 +106,36 @@ def test_a_graph_its_checkpoints_and_a_job(client: httpx.Client) -> None:
     assert answer["code"] == "shape_mismatch" and "64" in answer["detail"]
     assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert client.delete(f"/v1/trajectories/{made['id']}").status_code == 204
+
+
+def test_a_graph_without_checkpoints_is_trained_from_its_own_values(client: httpx.Client) -> None:
+    made = walk.ok(post(client, graph()), 201)
+    settled(client, made["id"])
+    x, y = walk.digits(120)
+    data = walk.dataset(client, walk.npz(inputs=x, targets=y))["id"]
+    schedule = {"name": "constant", "learning_rate": 0.5}
+    asked = {
+        "type": "train",
+        "trajectory_id": made["id"],
+        "train_dataset_id": data,
+        "recipe": {"schedule": schedule, "batch_size": 30, "epochs": 5},
+        "checkpoints": {"count": 2},
+    }
+    job = walk.finished(client, walk.ok(client.post("/v1/jobs", json=asked), 202)["id"])
+    assert job["status"] == "succeeded", job["error"]
+    assert job["result"]["train"]["loss"] < 0.5 * job["result"]["curve"][0]["loss"]
+    run = walk.ok(client.get(f"/v1/trajectories/{job['result']['trajectory_id']}"), 200)
+    assert run["architecture"] == job["architecture"]
+    assert [(one["role"], one["status"]) for one in run["files"]] == [("architecture", "ready")]
+    start = save({name: torch.from_numpy(value) for name, value in tensors().items()})
+    assert run["checkpoints"][0]["sha256"] == hashlib.sha256(start).hexdigest()
+    # the run stands by itself: what it was told by may go
+    walk.ok(client.delete(f"/v1/jobs/{job['id']}"), 204)
+    walk.ok(client.delete(f"/v1/trajectories/{made['id']}"), 204)
+    method = {"name": "diff_in", "resolution": "steps"}
+    scored = walk.ok(walk.post_job(client, run["id"], data, data, method=method), 202)
+    result = walk.finished(client, scored["id"])["result"]
+    assert [one.get("replay_drift", 0) for one in result["checkpoints"]] == [0] * 3
 
 
 def pickled() -> bytes:

@@ -106,8 +106,8 @@ class TrainJobIn(JobIn):
         None,
         ge=0,
         le=INT64,
-        description="Draws the initial weights. null: the trajectory's checkpoint of step 0, or the values "
-        "that came with the network; where there are neither, 0.",
+        description="Draws the initial weights, but of a graph, which has its own. null: the trajectory's "
+        "checkpoint of step 0 is taken, or else drawn by 0.",
     )
 
     @field_validator("architecture")
