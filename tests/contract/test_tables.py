@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 from tests import walk
 from tests.services import Service
+from tests.worker.loading.archives import colour, picture
+from tests.worker.loading.files import zipped
 from tests.worker.loading.tables import csv, jsonl, parquet
+from tests.worker.loading.test_text import tokenizer
 from worker.influence.networks import build
 
 COLUMNS = {"inputs": ["age", "job"], "targets": "income", "id": "person"}
@@ -148,3 +154,57 @@ def test_a_training_set_may_go_before_what_was_read_like_it(client: httpx.Client
     walk.ok(client.delete(f"/v1/datasets/{first['id']}"), 204)
     assert walk.ok(client.get(f"/v1/datasets/{second['id']}/samples/0"), 200)["row"]["job"] == "baker"
     walk.ok(client.delete(f"/v1/datasets/{second['id']}"), 204)
+
+
+def test_images_in_folders_with_names_and_paths(client: httpx.Client) -> None:
+    files = {f"{kind}/{i}.png": picture(colour(8, 8)) for kind in ("cat", "dog") for i in range(4)}
+    found = walk.dataset(client, zipped(files), "pets.zip")
+    assert (found["status"], found["format"], found["classes"]) == ("ready", "imagefolder", ["cat", "dog"])
+    path = f"/v1/datasets/{found['id']}/samples/5"
+    sample = walk.ok(client.get(path), 200)
+    assert (sample["sample_id"], sample["label_name"]) == ("dog/1.png", "dog")
+    content = client.get(f"{path}/content")
+    assert content.headers["content-type"] == "image/png"
+    np.testing.assert_array_equal(
+        Image.open(io.BytesIO(content.content)), Image.open(io.BytesIO(files["dog/1.png"]))
+    )
+    config = {"in_channels": 3, "num_classes": 2, "image_size": [8, 8]}
+    created = walk.trajectory(client, "cnn", config)
+    torch.manual_seed(0)
+    assert walk.checkpoint(client, created, save(build("cnn", config).state_dict()), 10)["status"] == "ready"
+    job = walk.ok(walk.post_job(client, created, found["id"], found["id"], method={"name": "tracin"}), 202)
+    assert walk.finished(client, job["id"])["status"] == "succeeded"
+    assert [row["sample_id"] for row in walk.scores(client, job["id"])] == sorted(files)
+
+
+def test_text_with_its_tokenizer(client: httpx.Client, tmp_path: Path) -> None:
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    rows = [{"text": "a good film", "label": "pos", "id": 7}, {"text": "very bad", "label": "neg", "id": 8}]
+    files = {
+        "file": ("reviews.jsonl", jsonl(rows)),
+        "tokenizer_file": ("tokenizer.json", (tmp_path / "tokenizer.json").read_bytes()),
+    }
+    fields = {"name": "reviews", "max_length": "6"}
+    posted = walk.ok(client.post("/v1/datasets", files=files, data=fields), 202)
+    found = walk.until(client, f"/v1/datasets/{posted['id']}", {"ready", "invalid"})
+    assert found["status"] == "ready", found["error"]
+    assert found["encoding"]["kind"] == "text" and found["input"] == {"shape": [6], "dtype": "int64"}
+    path = f"/v1/datasets/{found['id']}/samples/1"
+    assert walk.ok(client.get(path), 200) | {"content_url": ""} == {
+        "index": 1, "sample_id": "8", "target": 0, "label_name": "neg", "values": [2, 7, 5, 0, 0, 0],
+        "text": "very bad", "row": None, "content_url": "",
+    }  # fmt: skip
+    content = client.get(f"{path}/content")
+    assert (content.text, content.headers["content-type"]) == ("very bad", "text/plain; charset=utf-8")
+    config = {"vocab_size": 8, "max_length": 6, "num_classes": 2, "d_model": 8, "num_heads": 2,
+              "num_layers": 1, "dim_feedforward": 16}  # fmt: skip
+    created = walk.trajectory(client, "transformer", config)
+    torch.manual_seed(0)
+    state = save(build("transformer", config).state_dict())
+    assert walk.checkpoint(client, created, state, 10)["status"] == "ready"
+    query = walk.dataset(client, jsonl([{"text": "film", "label": "pos"}]), "q.jsonl", like=found["id"])
+    assert query["status"] == "ready", query["error"]
+    walk.ok(client.delete(f"/v1/datasets/{query['id']}"), 204)
+    job = walk.ok(walk.post_job(client, created, found["id"], found["id"], method={"name": "tracin"}), 202)
+    assert walk.finished(client, job["id"])["status"] == "succeeded"
+    assert {row["sample_id"] for row in walk.scores(client, job["id"])} == {"7", "8"}

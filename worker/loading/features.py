@@ -56,6 +56,11 @@ class Features:
     def encode(self, batch: Batch, start: int) -> Block:
         return np.concatenate([part.encode(batch.column(part.name), start) for part in self._parts], axis=1)
 
+    @property
+    def categories(self) -> bool:
+        """Whether any column holds text."""
+        return any(part.told["kind"] == "category" for part in self._parts)
+
     def told(self) -> dict[str, Any]:
         return {"kind": "table", "features": [part.told for part in self._parts]}
 

@@ -73,7 +73,7 @@ def _other(table: Table, taken: Sequence[str | None], *, text: bool) -> str | li
 
 
 def _check(names: Sequence[str], chosen: Roles) -> None:
-    there = ", ".join(quoted(name) for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    there = _list(names)
     named = {"inputs": chosen.inputs, "targets": (chosen.targets,), "id": (chosen.id,)}
     errors = [
         at(f"/columns/{role}", f"there is no column {quoted(name)!r}")
@@ -86,21 +86,29 @@ def _check(names: Sequence[str], chosen: Roles) -> None:
         raise LoadError(
             "missing_array", f"The file has no column {missing}; its columns are {there}.", errors
         )
-    if chosen.targets is None:
-        raise LoadError(
-            "missing_array",
-            f'No column is named as the targets: send columns, e.g. {{"targets": "label"}}. The file has '
-            f"{there}.",
-            [at("/columns/targets", "is missing")],
-        )
     if not chosen.inputs:
         raise LoadError(
             "missing_array",
             f"Beside targets and id the file has no columns to be the inputs; its columns are {there}.",
             [at("/columns/inputs", "is missing")],
         )
-    every = [*chosen.inputs, chosen.targets, *([chosen.id] if chosen.id else [])]
+    every = [name for name in (*chosen.inputs, chosen.targets, chosen.id) if name is not None]
+    if not chosen.together and chosen.targets == chosen.inputs[0]:
+        every.remove(chosen.inputs[0])  # a text may be what a language model is to tell
     if len(set(every)) < len(every):
         raise LoadError(
             "unknown_array", "columns names a column twice: a column is an input, the target, or the id."
         )
+
+
+def no_targets(table: Table) -> LoadError:
+    return LoadError(
+        "missing_array",
+        'No column is named as the targets: send columns, e.g. {"targets": "label"}. The file has '
+        f"{_list(table.names)}.",
+        [at("/columns/targets", "is missing")],
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(quoted(name) for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

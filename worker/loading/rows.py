@@ -25,10 +25,11 @@ from worker.loading.labels import Labels
 from worker.loading.layouts import input_layout, target_layout
 from worker.loading.lists import Lists
 from worker.loading.npy_files import NpyFiles
-from worker.loading.roles import Roles, roles
+from worker.loading.roles import Roles, no_targets, roles
 from worker.loading.shown import MOST_COLUMNS, ShownWriter, as_json
 from worker.loading.source import BLOCK_BYTES, MOST_SAMPLE_BYTES, Block
 from worker.loading.table import Batch, Table, first_kind, plain, slices, value_kind
+from worker.loading.text import NextTokens, Text, known_length, texts
 
 SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk
 
@@ -58,12 +59,16 @@ def load_table(table: Table, asked: Asked, out_dir: Path) -> dict[str, Any]:
         LoadError: the file is refused.
     """
     chosen = roles(table, asked)
-    inputs, targets = _inputs(table, chosen, asked), _targets(table, chosen, asked)
+    inputs = _inputs(table, chosen, asked)
+    targets = _targets(table, chosen, asked, inputs)
+    _check_used(asked, inputs, targets)
     ids = Ids(chosen.id) if chosen.id else None
     rows = _scan(table, [inputs, targets, *([ids] if ids else [])])
     layouts = inputs.settle(), targets.settle()
+    if isinstance(inputs, Features) and not chosen.together and inputs.categories:
+        raise _needs_tokenizer(chosen.inputs[0])  # of a csv it could have been numbers
     _check_room(rows, layouts, out_dir)
-    shown = _shown(inputs, chosen)
+    shown = _shown(inputs, targets, chosen)
     ranges = _write(table, rows, (inputs, targets), layouts, ids, shown, out_dir)
     return {
         "rows": rows,
@@ -93,12 +98,14 @@ def _inputs(table: Table, chosen: Roles, asked: Asked) -> Any:
     if kind == "binary" or (kind == "struct" and "bytes" in value):
         return Images(table, name, asked.image_size, asked.image_mode, asked.like)
     if kind == "lists":
-        known = ((asked.like or {}).get("inputs") or {}) if asked.like else {}
-        length, padding = (
-            asked.max_length or known.get("max_length"),
-            known.get("padding_id") if asked.padding_id is None else asked.padding_id,
-        )
+        length, padding = known_length(asked.like)
+        padding = padding if asked.padding_id is None else asked.padding_id
+        length = asked.max_length or length
         return Lists(name, input_layout, length, padding)
+    if kind == "text" and asked.tokenizer:
+        length, padding = known_length(asked.like)
+        padding = padding if asked.padding_id is None else asked.padding_id
+        return Text(name, asked.tokenizer, asked.max_length or length, padding)
     if kind == "text" and not chosen.together and not table.is_untyped(name):
         raise _needs_tokenizer(name)
     if kind in ("text", "flags", "integers", "floats"):
@@ -123,12 +130,43 @@ def _unreadable(name: str, kind: str) -> LoadError:
     )
 
 
-def _targets(table: Table, chosen: Roles, asked: Asked) -> Any:
-    assert chosen.targets is not None  # noqa: S101  (roles has seen to it)
+def _targets(table: Table, chosen: Roles, asked: Asked, inputs: Any) -> Any:
+    """Labels, numbers or lists; captions where the inputs are images; where they are text and nothing else is
+    the target, the text itself.
+    """
+    if isinstance(inputs, Text) and chosen.targets in (None, chosen.inputs[0]) and asked.tokenizer:
+        told = inputs.told()
+        return NextTokens(chosen.inputs[0], asked.tokenizer, told["max_length"], told["padding_id"])
+    if chosen.targets is None:
+        raise no_targets(table)
     kind, _ = first_kind(table, chosen.targets)
     if kind == "lists":
         return Lists(chosen.targets, target_layout, None, asked.padding_id)
+    if kind == "text" and asked.tokenizer and isinstance(inputs, Images):
+        return Text(chosen.targets, asked.tokenizer, asked.max_length, asked.padding_id)
     return Labels(table, chosen.targets, asked.like)
+
+
+def _check_used(asked: Asked, inputs: Any, targets: Any) -> None:
+    """Nothing that was said about the file passes silently."""
+    text = isinstance(inputs, Text) or isinstance(targets, Text)
+    uses = {
+        "tokenizer_file": (asked.tokenizer is None or text, "text"),
+        "max_length": (asked.max_length is None or text or isinstance(inputs, Lists), "text or token ids"),
+        "padding_id": (
+            asked.padding_id is None or text or isinstance(inputs, Lists),
+            "text or token ids",
+        ),
+        "image_size": (asked.image_size is None or isinstance(inputs, Images), "images"),
+        "image_mode": (asked.image_mode is None or isinstance(inputs, Images), "images"),
+    }
+    for name, (used, what) in uses.items():
+        if not used:
+            raise LoadError(
+                "option_not_used",
+                f"{name} was sent, but the columns read hold no {what}: leave it out, or name the column.",
+                [at(f"/{name}", "is not used")],
+            )
 
 
 class Ids:
@@ -186,8 +224,10 @@ def _check_room(rows: int, layouts: tuple[Layout, Layout], out_dir: Path) -> Non
         )
 
 
-def _shown(inputs: Any, chosen: Roles) -> str | None:
+def _shown(inputs: Any, targets: Any, chosen: Roles) -> str | None:
     """How a person looks at a sample; None where its array says it all."""
+    if isinstance(inputs, Text) or isinstance(targets, Text):
+        return "text"
     if isinstance(inputs, Features) and chosen.together and len(chosen.inputs) <= MOST_COLUMNS:
         return "row"
     return None
@@ -209,16 +249,19 @@ def _write(
         into_inputs = opened.enter_context(ArrayWriter("inputs", rows, layouts[0], out_dir / "inputs.npy"))
         into_targets = opened.enter_context(ArrayWriter("targets", rows, layouts[1], out_dir / "targets.npy"))
         into_ids = opened.enter_context(IdWriter(rows, ids.width, out_dir / "ids.npy")) if ids else None
-        texts = opened.enter_context(ShownWriter(out_dir / "shown.bin", out_dir)) if shown else None
+        into_shown = opened.enter_context(ShownWriter(out_dir / "shown.bin", out_dir)) if shown else None
         for start, batch in _parts(table, columns, layouts):
             into_inputs.write(inputs.encode(batch, start))
             into_targets.write(targets.encode(batch, start))
             if ids and into_ids:
                 into_ids.write(ids.texts(batch))
-            if texts:
-                texts.write(as_json(batch.select(list(inputs.columns)).to_pylist()))
-        if texts:
-            texts.finish()
+            if into_shown and shown == "text":
+                told = inputs if isinstance(inputs, Text) else targets
+                into_shown.write(texts(batch, told.columns[0], start))
+            elif into_shown:
+                into_shown.write(as_json(batch.select(list(inputs.columns)).to_pylist()))
+        if into_shown:
+            into_shown.finish()
     if ids:
         check_distinct(out_dir / "ids.npy")
     return into_inputs.range, into_targets.range

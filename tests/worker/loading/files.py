@@ -64,3 +64,12 @@ def allocating_at_most(limit: int) -> Iterator[None]:
 def canonical(out: Path, name: str = "inputs") -> Array:
     array: Array = np.load(out / f"{name}.npy", allow_pickle=False)
     return array
+
+
+def survives(load: Load, data: bytes, kind: str, **asked: Any) -> None:
+    """It is read, or refused; nothing else happens."""
+    try:
+        info = load(data, kind, **asked)
+    except LoadError:
+        return
+    assert info.num_samples > 0

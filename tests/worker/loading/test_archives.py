@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.worker.loading.archives import colour, link, packed, picture, tarred
-from tests.worker.loading.files import Load, Refuse, canonical, npy, zipped
+from tests.worker.loading.files import Load, Refuse, canonical, npy, survives, zipped
 from tests.worker.loading.tables import parquet
-from tests.worker.loading.test_tables_refused import survives
 
 PIXELS = {"dog/b.png": colour(), "cat/2.png": colour(), "cat/10.png": colour(), "cat/more/1.png": colour()}
 FOLDER = {name: picture(pixels) for name, pixels in PIXELS.items()}

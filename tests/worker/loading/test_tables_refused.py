@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -11,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.worker.loading.files import Load, Refuse
+from tests.worker.loading.files import Load, Refuse, survives
 from tests.worker.loading.tables import CENSUS, csv, jsonl, parquet
-from worker.loading import LoadError
 
 WHOLE = {
     "parquet": parquet({"x": [1.0, 2.0, 3.0], "w": ["a", "b", "a"], "label": ["u", "v", "u"]}),
@@ -113,12 +111,3 @@ def test_with_bytes_changed(load: Load, kind: str, data: st.DataObject) -> None:
     for where, value in data.draw(st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=6)):
         whole[where] = value
     survives(load, bytes(whole), kind)
-
-
-def survives(load: Load, data: bytes, kind: str, **asked: Any) -> None:
-    """It is read, or refused; nothing else happens."""
-    try:
-        info = load(data, kind, **asked)
-    except LoadError:
-        return
-    assert info.num_samples > 0
