@@ -21,6 +21,7 @@ from worker.loading.table import Batch, Table, checked_names, rows_of, value_kin
 MIB = 1024**2
 MOST_FOOTER = 16 * MIB
 BOMB_BYTES, BOMB_RATIO = 64 * MIB, 50
+MOST_FOLDED = 64 * MIB
 MOST_ROWS = 2**40
 MOST_NAMES = 10_000
 
@@ -40,11 +41,17 @@ def open_parquet(path: Path) -> Table:
 
     def batches(columns: Sequence[str]) -> Iterator[Batch]:
         with _reading():
-            # Text stays in its dictionary, so that a value which a million rows share is held once.
-            file = _opened(path, [name for name in columns if name in folded])
-            for batch in file.iter_batches(batch_size=rows, columns=list(columns), use_threads=False):
-                batch.validate(full=True)  # offsets within bounds, text in UTF-8
-                yield batch
+            # Text stays in its dictionary, so that a value which a million rows share is held once. The
+            # library gathers the dictionaries of what it reads in one go: hence a row group at a time, and
+            # only where such a group is small.
+            small = sizes.widest <= MOST_FOLDED
+            file = _opened(path, [name for name in columns if small and name in folded])
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(
+                    batch_size=rows, row_groups=[group], columns=list(columns), use_threads=False
+                ):
+                    batch.validate(full=True)  # offsets within bounds, text in UTF-8
+                    yield batch
 
     return Table(names, batches, classes=_classes(schema), media=dict.fromkeys(names, "image"))
 

@@ -16,12 +16,15 @@ MOST_DEPTH = 16
 
 @dataclass
 class Sizes:
-    """What a footer tells: `unpacked` bytes of all columns' chunks, `largest` of one as it lies packed."""
+    """What a footer tells: `unpacked` bytes of all columns' chunks; of one, `largest` as it lies packed and
+    `widest` unpacked.
+    """
 
     rows: int = 0
     chunks: int = 0
     unpacked: int = 0
     largest: int = 0
+    widest: int = 0
 
 
 def read_sizes(footer: bytes) -> Sizes:
@@ -79,6 +82,7 @@ def _column(reader: _Reader, sizes: Sizes) -> None:
         raise ValueError("a column tells no size")
     sizes.unpacked += found[6]
     sizes.largest = max(sizes.largest, found[7])
+    sizes.widest = max(sizes.widest, found[6])
 
 
 class _Reader:
