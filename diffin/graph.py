@@ -88,6 +88,11 @@ def export_graph(
             raise ExportError(_words(inner, failed)) from failed
     if proto is None or not proto.graph.node:
         raise ExportError(f"{type(inner).__name__} computes nothing that torch.onnx.export sees")
+    if len(inputs) == 1 and len(proto.graph.output) > 1:
+        raise ExportError(
+            f"{type(inner).__name__} returns {len(proto.graph.output)} tensors: give the Recorder a module "
+            "that returns the outputs alone (the logits, say)"
+        )
     roles = _roles(inner, trained, {tensor.name for tensor in proto.graph.initializer})
     if not set(roles["parameters"]) - roles["unused"].keys():
         raise ExportError(f"no output of {type(inner).__name__} depends on a parameter that is trained")

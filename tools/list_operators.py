@@ -1,4 +1,4 @@
-"""Writes docs/operators.md from the operators there are.
+"""Writes docs/operators.md, and the list that the front end tells, from the operators there are.
 
 python tools/list_operators.py
 """
@@ -16,6 +16,7 @@ from worker.influence.networks.graph import OPERATORS  # noqa: E402
 from worker.loading.onnx_checks import EXPORT, MOST_NODES, OPSETS  # noqa: E402
 
 PAGE = ROOT / "docs" / "operators.md"
+LIST = ROOT / "app" / "catalog" / "operators.py"
 
 
 def page() -> str:
@@ -45,5 +46,18 @@ def page() -> str:
     ])  # fmt: skip
 
 
+def module() -> str:
+    return "\n".join([
+        '"""The operators that graphs may have, for who must not load torch; by tools/list_operators.py."""',
+        "",
+        f"OPSETS = {OPSETS[0]}, {OPSETS[-1]}  # the first and the last",
+        "OPERATORS = (",
+        *(f'    "{name}",' for name in sorted({*OPERATORS, "Constant"})),
+        ")",
+        "",
+    ])  # fmt: skip
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    LIST.write_text(module())

@@ -22,16 +22,13 @@ from app.api.problems import PROBLEMS, ApiProblem, invalid
 from app.api.resources import RETRY_AFTER
 from app.api.trajectory_models import TrajectoryIn, detailed
 from app.catalog import ONNX
+from app.catalog.graph import EXPORT
 from app.store import trajectories
 from app.store.blobs import BlobStore
 
 RUN = "trajectory"
 GRAPH = "architecture_file"
 ROLES = {GRAPH: "architecture"}  # of the files, by the part that holds each
-EXPORT = (
-    "torch.onnx.export(model.eval(), (inputs,), 'network.onnx', dynamo=True, optimize=False, "
-    "dynamic_shapes=({0: 'batch'},))"
-)
 BODY: dict[str, Any] = {
     "requestBody": {
         "content": {

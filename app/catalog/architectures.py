@@ -17,8 +17,9 @@ from app.catalog.configs import (
     ResnetConfig,
     TransformerConfig,
 )
-from app.catalog.graph import ONNX, Onnx, OnnxConfig
+from app.catalog.graph import EXPORT, ONNX, Onnx, OnnxConfig
 from app.catalog.language_models import FAMILIES, PREFIX, DistilBert, Family, Gpt2, GptNeo, Roberta, Standard
+from app.catalog.operators import OPERATORS, OPSETS
 from app.catalog.training import Task
 
 
@@ -133,13 +134,14 @@ ARCHITECTURES: dict[str, ArchitectureEntry] = {
 GRAPH: dict[str, Any] = {
     "name": ONNX,
     "title": "Any network, as an ONNX graph",
-    "description": "Sent as the part `architecture_file` of a multipart request, as torch.onnx.export(model, "
-    "args, dynamo=True, optimize=False, dynamic_shapes=…) writes it, with a free batch dimension. Nothing of "
-    "it is run as code: an operator is looked up by its name, and one that is not known is named. `schema` "
-    "describes the config that is shown once a worker has read the graph.",
-    "inputs": "by the graph's first input: tokens (integers), image ([batch, channels, height, width]) or "
-    "features",
+    "description": f"Sent as the part `architecture_file` of a multipart request, as {EXPORT} writes it. "
+    "Nothing of it is run as code: an operator is looked up by its name, and those that are not among "
+    "`operators` are named in the refusal. `schema` describes the config that is shown once a worker has "
+    "read the graph.",
+    "inputs": "by the graph's input: tokens (integers), image ([batch, channels, height, width]) or features",
     "tensors": "the graph's initializers, by their names: those of the model's state_dict",
+    "opsets": list(OPSETS),
+    "operators": list(OPERATORS),
     "schema": OnnxConfig.model_json_schema(),
 }
 

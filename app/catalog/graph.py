@@ -14,6 +14,10 @@ from app.catalog.training import Task
 ONNX = "onnx"
 IMAGE_RANK = 4  # [B, C, H, W]
 LOGITS_RANK = 3  # of a language model: [B, L, V]
+EXPORT = (
+    "torch.onnx.export(model.eval(), (inputs,), 'network.onnx', dynamo=True, optimize=False, "
+    "external_data=False, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
+)
 
 
 class Onnx(Strict):
@@ -90,6 +94,11 @@ class OnnxConfig(Strict):
     def check_task(self, task: Task) -> str | None:
         """What is wrong with the network's outputs for this task; None if nothing is."""
         first = self.gives[0]
+        if len(self.takes) > 1 or len(self.gives) > 1:
+            return (
+                f"{task.type} wants one input and one output; the graph takes {len(self.takes)} and gives "
+                f"{len(self.gives)}: export a module that takes the inputs and returns the outputs alone."
+            )
         if task.type == "classification" and len(first.shape) != 2:
             return (
                 f"classification wants outputs of [batch, num_classes]; the graph's output {first.name!r} is "

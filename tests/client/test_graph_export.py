@@ -114,9 +114,19 @@ class Fixed(nn.Linear):
         return super().forward(x.reshape(2, 3))
 
 
+class Telling(nn.Linear):
+    def forward(self, x: Tensor) -> Any:
+        return {"logits": super().forward(x), "hidden": x * 2}
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(Choosing, "torch.where"), (Fixed, "number of samples"), (lambda *_: nn.ReLU(), "no output")],
+    [
+        (Choosing, "torch.where"),
+        (Fixed, "number of samples"),
+        (Telling, "returns 2 tensors"),
+        (lambda *_: nn.ReLU(), "no output"),
+    ],
 )
 def test_what_cannot_be_exported_is_told_with_the_way_out(
     tmp_path: Path, make: Callable[..., nn.Module], words: str, capfd: pytest.CaptureFixture[str]

@@ -86,7 +86,14 @@ def settled(client: httpx.Client, trajectory_id: str) -> dict[str, Any]:
     return body
 
 
-def test_a_graph_its_checkpoints_and_a_job(client: httpx.Client) -> None:
+@pytest.mark.parametrize("shape", ["embedded_service", "production_service"])
+def test_a_graph_its_checkpoints_and_a_job(request: pytest.FixtureRequest, shape: str) -> None:
+    service: Service = request.getfixturevalue(shape)
+    with service.client() as client:
+        a_graph_its_checkpoints_and_a_job(client)
+
+
+def a_graph_its_checkpoints_and_a_job(client: httpx.Client) -> None:
     made = walk.ok(post(client, graph()), 201)
     for step in (10, 20):  # at once: they wait for the graph
         walk.ok(send(client, made["id"], tensors(), step), 202)
