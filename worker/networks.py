@@ -16,7 +16,7 @@ from app.store.blobs import BlobStore
 from app.store.tables import Trajectory
 from worker.influence.networks import ExpectedTensors, build, expected_tensors
 from worker.influence.networks.graph import GraphNetwork
-from worker.influence.task import Task
+from worker.influence.task import Loss, Task
 from worker.problems import UserError
 
 META = torch.device("meta")
@@ -62,7 +62,8 @@ def tensors_of(session: Session, blobs: BlobStore, trajectory: Trajectory) -> Ex
 def task_of(trajectory: Trajectory, network: nn.Module) -> Task:
     """What the trajectory's network was trained to do."""
     told = trajectory.task
-    return Task(network, "next_token" if told["type"] == "causal_lm" else told["loss"])
+    loss: Loss = "next_token" if told["type"] == "causal_lm" else told["loss"]
+    return Task(network, loss, told.get("group_size", 1))
 
 
 def inputs_of(trajectory: Trajectory) -> Literal["features", "image", "tokens"]:

@@ -22,14 +22,11 @@ class Outcome(TypedDict):
 
 def outcome(job: TrainJob, data: Data, params: Tensors, held: Tensors, memory_bytes: int) -> Outcome:
     """Loss and accuracy of the network with these tensors."""
-    size = job.recipe.batch_size
-    task, checkpoint = job.task.of_batch(size), Checkpoint(job.total, (), params, held)
+    task, checkpoint = job.task, Checkpoint(job.total, (), params, held)
     inputs, targets = next(data.chunks(1, range(1)))
     chunk = chunk_size(task, checkpoint, inputs, targets, budget_bytes=memory_bytes)
-    if task.in_groups:  # a batch is a group, and groups are read whole
-        chunk = max(1, chunk // size) * size
     labels = task.loss in ("cross_entropy", "bce_with_logits") and targets.numel() == 1
-    counted = labels or task.loss == "next_token"
+    counted = labels or task.in_groups or task.loss == "next_token"
 
     @torch.no_grad()
     def sums(inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
@@ -38,9 +35,11 @@ def outcome(job: TrainJob, data: Data, params: Tensors, held: Tensors, memory_by
         outputs = task.outputs(params, held, inputs, targets)
         loss = float(task.losses_of(outputs, targets).double().sum())
         found = task.predictions(outputs, targets)
+        if task.in_groups:
+            found = found == torch.arange(len(found), device=found.device) % task.group
         return loss, float((found == targets.reshape(-1)).sum() if labels else found.sum())
 
-    found = list(over_chunks(sums, data, chunk))
+    found = list(over_chunks(sums, data, chunk, group=task.group))
     return {
         "loss": sum(loss for loss, _ in found) / len(data),
         "accuracy": sum(right for _, right in found) / len(data) if counted else None,

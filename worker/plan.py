@@ -11,6 +11,7 @@ from app.store import jobs, work
 from app.store.tables import Work
 from worker import job as influence_job
 from worker.influence.memory import chunk_size
+from worker.influence.task import whole
 from worker.job import InfluenceJob, Place, locked
 from worker.lease import Renewal
 from worker.problems import TOO_LARGE, UserError
@@ -80,7 +81,8 @@ def measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, fl
             f"The network refuses the training samples (input shape {tuple(inputs.shape[1:])}): {problem}."
             " Check the architecture's config against the data set's input shape.",
         ) from problem
-    inputs, targets = next(data.chunks(chunk, range(min(chunk, len(data)))))
+    few = range(whole(min(chunk, len(data)), job.task.group))
+    inputs, targets = next(data.chunks(chunk, few))
     times = []
     for _ in range(2):  # the first pays for warming up
         started = time.monotonic()

@@ -74,11 +74,19 @@ def _columns(job: InfluenceJob, sums: Sums, total: Floats) -> dict[str, Any]:
         "rank": scores.ranks(total),
         "standard_error": sums.standard_error,
         "label": _labels(job),
-        "predicted_label": sums.prediction,
+        "predicted_label": _predicted(job, sums),
         "loss": sums.loss[-1],
         "contributions": sums.contribution.T,
         "losses": sums.loss.T,
     }
+
+
+def _predicted(job: InfluenceJob, sums: Sums) -> Floats:
+    """As the engine has it; of pairs, the index of the sample whose caption it is."""
+    if not job.task.in_groups:
+        return sums.prediction
+    here = np.arange(len(sums.prediction))
+    return here - here % job.task.group + sums.prediction
 
 
 def _labels(job: InfluenceJob) -> Any:

@@ -184,8 +184,8 @@ def _initial(job: TrainJob, data: Any) -> tuple[Tensors, Tensors]:
     network = job.task.network
     if batch_norms(network):
         rows = draw_rows(len(data), min(SETTLED_ON, len(data)), seed=job.recipe.seed or 0)
-        [(inputs, _)] = data.chunks(len(rows), rows)
-        settle_batch_norms(network, inputs)
+        [batch] = data.chunks(len(rows), rows)
+        settle_batch_norms(network, *(batch if job.task.in_groups else batch[:1]))
     found = {name: t.detach().clone() for name, t in network.state_dict().items()}
     return {name: found[name] for name in job.trained}, {name: found[name] for name in job.held}
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.api.datasets import found_dataset
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
-from app.api.suitability import check_meaning, check_method, check_order
+from app.api.suitability import check_groups, check_meaning, check_method, check_order
 from app.api.trajectories import found_trajectory, refuse_with_file
 from app.catalog import Extent, Options, Preprocessing, Task, config_of, image_shape
 from app.catalog.options import BATCH
@@ -116,6 +116,7 @@ def admit(
     num_query = _count(Arrays(session, blobs, query), labels, indices) if query is not None else 0
     admitted = Admitted(runs, train, query, num_query)
     check_method(method, admitted.extents, admitted.checkpoints)
+    check_groups(method, runs[0].trajectory)
     return admitted
 
 
@@ -219,7 +220,7 @@ def check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
         task, tuple(target["shape"]), target["dtype"], target.get("min"), target.get("max")
     )
     if wrong:
-        code = "shape_mismatch" if task.type == "regression" else "label_out_of_range"
+        code = "shape_mismatch" if task.type in ("regression", "contrastive") else "label_out_of_range"
         raise ApiProblem(422, code, f"The data set {dataset.id}: {wrong}", pointer=pointer)
 
 

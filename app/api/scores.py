@@ -66,10 +66,16 @@ class ScoreOut(BaseModel):
     )
     label: int | float | None
     label_name: str | None = Field(None, description="The label's name, where the data set has names.")
-    predicted_label: int | float | None
+    predicted_label: int | float | None = Field(
+        description="Of pairs (task contrastive), where `label` is null: the sample_index of the caption of "
+        "its group that fits the image best."
+    )
     predicted_label_name: str | None = None
     loss: float
-    agrees: bool | None = Field(description="Whether the prediction is the given label; null for regression.")
+    agrees: bool | None = Field(
+        description="Whether the prediction is the given label or, of pairs, the pair itself; null for "
+        "regression."
+    )
 
 
 class Contribution(BaseModel):
@@ -126,7 +132,7 @@ class ClassSummary(BaseModel):
 
 
 class SummaryOut(BaseModel):
-    """The scores of a job in figures; `by_class` is null for regression."""
+    """The scores of a job in figures; `by_class` is null for regression and for pairs."""
 
     count: int
     mean: float
@@ -139,12 +145,22 @@ class SummaryOut(BaseModel):
 
 
 class Scored(NamedTuple):
-    """A job that has scores; whether its labels are numbers and no classes; the names of its classes."""
+    """A job that has scores, its task's type, and the names of its classes."""
 
     job: Job
     num_samples: int
-    regression: bool
+    task: str
     classes: list[str] | None
+
+    @property
+    def regression(self) -> bool:
+        """Whether labels are numbers and no classes."""
+        return self.task == "regression"
+
+    @property
+    def pairs(self) -> bool:
+        """Whether there are no labels: a sample is an image and its caption."""
+        return self.task == "contrastive"
 
 
 @router.get("/scores", summary="A job's scores")
@@ -219,7 +235,7 @@ def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
         count, mean, std, low, high = moments
         quantiles = {str(q): _quantile(session, job_id, count, q) for q in QUANTILES}
         bins = dict(scores.histogram(session, job_id, low, high, BINS))
-        by_label = [] if scored.regression else scores.by_label(session, job_id)
+        by_label = [] if scored.regression or scored.pairs else scores.by_label(session, job_id)
     by_class = [ClassSummary(**row | _class(row["label"], scored)) for row in by_label] or None
     width = (high - low) / BINS or 1.0
     return SummaryOut(
@@ -251,15 +267,14 @@ def scored_job(session: Session, project_id: str, job_id: str) -> Scored:
         headers = None if job.status in jobs.FINISHED else RETRY_AFTER
         raise ApiProblem(409, "job_not_finished", f"The job has no scores: {why}.", headers=headers)
     trajectory = trajectories.get(session, project_id, job.trajectory_ids[0])
-    regression = trajectory is not None and trajectory.task["type"] == "regression"
+    task = trajectory.task["type"] if trajectory is not None else "classification"
     train = session.get(Dataset, job.train_dataset_id) if job.train_dataset_id else None
-    classes = (train.info.get("encoding") or {}).get("classes") if train and not regression else None
-    return Scored(job, int((job.result or {})["num_samples"]), regression, classes)
+    classes = (train.info.get("encoding") or {}).get("classes") if train and task != "regression" else None
+    return Scored(job, int((job.result or {})["num_samples"]), task, classes)
 
 
 def _row(row: Score, scored: Scored) -> dict[str, Any]:
     given, predicted = row.label, row.predicted_label
-    known = given is not None and predicted is not None
     return {
         "sample_index": row.sample_index,
         "sample_id": row.sample_id,
@@ -274,7 +289,7 @@ def _row(row: Score, scored: Scored) -> dict[str, Any]:
         "predicted_label": predicted if scored.regression else label_of(predicted),
         "predicted_label_name": name_of(scored.classes, predicted),
         "loss": row.loss,
-        "agrees": given == predicted if known and _is_class(given, scored) else None,
+        "agrees": _agrees(float(row.sample_index) if scored.pairs else given, predicted, scored),
     }
 
 
@@ -282,9 +297,11 @@ def _class(label: float | None, scored: Scored) -> dict[str, Any]:
     return {"label": label_of(label), "label_name": name_of(scored.classes, label)}
 
 
-def _is_class(label: float | None, scored: Scored) -> bool:
-    """Whether a prediction can agree with the label: not in regression, nor with a soft binary target."""
-    return label is not None and label.is_integer() and not scored.regression
+def _agrees(right: float | None, predicted: float | None, scored: Scored) -> bool | None:
+    """Whether the prediction is the right one; None in regression, and with a soft binary target."""
+    if right is None or predicted is None or not right.is_integer() or scored.regression:
+        return None
+    return right == predicted
 
 
 def label_of(value: float | None) -> int | float | None:

@@ -79,6 +79,18 @@ def check_method(method: Options, extents: Sequence[Extent], checkpoints: Sequen
         _check_size(extents[0], max(one.bytes for one in checkpoints))
 
 
+def check_groups(method: Options, trajectory: Trajectory) -> None:
+    """Raises 422 where a method takes single samples' gradients, and the task's losses take whole groups."""
+    if trajectory.task["type"] != "contrastive" or not method.takes_samples_alone:
+        return
+    detail = (
+        "By a contrastive loss a pair's gradient takes its whole group, so that one for each pair would cost "
+        "as many passes over the data as a group has pairs. Use diff_in, tracin, influence_function, loss or "
+        "el2n, without per_query (or diff_in_eq9 with target 'query')."
+    )
+    raise ApiProblem(422, "unsuitable_method", detail, pointer="/method")
+
+
 def _check_size(extent: Extent, largest: int) -> None:
     pairs, vectors = extent.num_train * extent.num_query, largest * extent.num_query
     if pairs > MOST_INFLUENCES or vectors > MOST_VECTORS:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from app.api.resources import INT64, MOST_STEPS, Body, GivenName, Metadata, Notes, named
-from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task, check_task
+from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task, check_task, task_of
 from app.catalog.base import refusal
 from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
 
@@ -66,6 +74,11 @@ class TrajectoryIn(Body):
         if network is not None and (wrong := check_task(network.name, task)):
             raise refusal(wrong)
         return task
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        self.task = task_of(self.architecture, self.task, self.batch_size)
+        return self
 
 
 class CheckpointOut(BaseModel):

@@ -7,6 +7,7 @@ from app.catalog.architectures import (
     check_task,
     config_of,
     list_architectures,
+    task_of,
 )
 from app.catalog.configs import (
     CnnConfig,
@@ -70,4 +71,5 @@ __all__ = [
     "image_shape",
     "list_architectures",
     "list_methods",
+    "task_of",
 ]

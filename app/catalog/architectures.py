@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from app.catalog.base import Strict
+from app.catalog.base import Strict, refusal
 from app.catalog.configs import (
     CnnConfig,
     Config,
@@ -20,7 +20,8 @@ from app.catalog.configs import (
 from app.catalog.graph import EXPORT, ONNX, Onnx, OnnxConfig
 from app.catalog.language_models import FAMILIES, PREFIX, DistilBert, Family, Gpt2, GptNeo, Roberta, Standard
 from app.catalog.operators import OPERATORS, OPSETS
-from app.catalog.training import Task
+from app.catalog.training import MOST_PAIRS, Task
+from app.catalog.two_tower import TwoTowerConfig
 
 
 class Linear(Strict):
@@ -48,8 +49,24 @@ class Transformer(Strict):
     config: TransformerConfig
 
 
+class TwoTower(Strict):
+    name: Literal["two_tower"]
+    config: TwoTowerConfig
+
+
 Architecture = Annotated[
-    Linear | Mlp | Cnn | Resnet | Transformer | Onnx | Standard | Roberta | Gpt2 | GptNeo | DistilBert,
+    Linear
+    | Mlp
+    | Cnn
+    | Resnet
+    | Transformer
+    | Onnx
+    | Standard
+    | Roberta
+    | Gpt2
+    | GptNeo
+    | DistilBert
+    | TwoTower,
     Field(discriminator="name"),
 ]
 _ARCHITECTURE: TypeAdapter[Any] = TypeAdapter(Architecture)
@@ -61,6 +78,28 @@ def config_of(architecture: Mapping[str, Any]) -> Config | OnnxConfig:
         return OnnxConfig.model_validate(architecture["config"])
     config: Config = _ARCHITECTURE.validate_python(architecture).config
     return config
+
+
+def task_of(network: Any, task: Task, batch_size: int | None) -> Task:
+    """The task, with its groups' size where it has groups.
+
+    Args:
+        network: of `Architecture`.
+
+    Raises:
+        PydanticCustomError: the network does not answer what the task asks, or the size is not known.
+    """
+    wrong = network.config.check_task(task) if isinstance(network.config, Config) else None
+    if wrong:
+        raise refusal(wrong)
+    if task.type != "contrastive" or task.group_size is not None:
+        return task
+    if batch_size is None or not 1 < batch_size <= MOST_PAIRS:
+        raise refusal(
+            "task 'contrastive' tells a pair from the others of its group: give task.group_size, the pairs "
+            f"in a batch (2 to {MOST_PAIRS:,}), or such a batch_size."
+        )
+    return task.model_copy(update={"group_size": batch_size})
 
 
 @dataclass(frozen=True)
@@ -111,6 +150,13 @@ _ENTRIES = (
         "Token and position embeddings, encoder layers, mean over the tokens not padding, linear output.",
         "embedding.weight, position.weight, encoder.layers.{i}.* as torch.nn.TransformerEncoder's, "
         "encoder.norm.* with norm_first, head.weight|bias",
+    ),
+    ArchitectureEntry(
+        "two_tower", TwoTowerConfig, "Two encoders, compared",
+        "An image and a text encoder, each a network above without its outputs, a projection of each, and a "
+        "learnt scale, as in CLIP: inputs are images, targets the token ids of their captions.",
+        "image.* and text.* as those networks', without the outputs' layer; image_projection.weight, "
+        "text_projection.weight [embedding_dim, …], logit_scale []",
     ),
 )  # fmt: skip
 

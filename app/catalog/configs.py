@@ -35,6 +35,11 @@ class Config(Strict):
         """Trained values of the network, buffers not counted."""
         raise NotImplementedError
 
+    @property
+    def num_features(self) -> int:
+        """Values of a sample that the last layer takes."""
+        raise NotImplementedError
+
     def check_input(
         self, shape: Shape, dtype: str, maximum: int | None = None, minimum: int | None = None
     ) -> str | None:
@@ -42,6 +47,12 @@ class Config(Strict):
 
         None if nothing is."""
         raise NotImplementedError
+
+    def check_task(self, task: Task) -> str | None:
+        """What is wrong with the network's outputs for this task; None if nothing is."""
+        if task.type == "contrastive":
+            return "task 'contrastive' wants a network of two inputs and two outputs, such as 'two_tower'."
+        return None
 
     def check_targets(
         self, task: Task, shape: Shape, dtype: str, minimum: float | None, maximum: float | None
@@ -91,6 +102,10 @@ class MlpConfig(Registered):
     def num_parameters(self) -> int:
         return _dense([self.in_features, *self.hidden, self.num_classes])
 
+    @property
+    def num_features(self) -> int:
+        return [self.in_features, *self.hidden][-1]
+
     def check_input(
         self, shape: Shape, dtype: str, maximum: int | None = None, minimum: int | None = None
     ) -> str | None:
@@ -125,8 +140,17 @@ class CnnConfig(Registered):
     def num_parameters(self) -> int:
         stages = sum(self.kernel_size**2 * a * b + b for a, b in pairwise([self.in_channels, *self.channels]))
         norms = 0 if self.norm == "none" else 2 * sum(self.channels)
-        cells = prod(n >> len(self.channels) for n in self.image_size or []) if self.image_size else 1
-        return stages + norms + _dense([self.channels[-1] * cells, *self.hidden, self.num_classes])
+        return stages + norms + _dense([self._flattened, *self.hidden, self.num_classes])
+
+    @property
+    def num_features(self) -> int:
+        return [self._flattened, *self.hidden][-1]
+
+    @property
+    def _flattened(self) -> int:
+        """Values that the head takes."""
+        cells = prod(n >> len(self.channels) for n in self.image_size) if self.image_size else 1
+        return self.channels[-1] * cells
 
     def check_input(
         self, shape: Shape, dtype: str, maximum: int | None = None, minimum: int | None = None
@@ -177,7 +201,11 @@ class ResnetConfig(Registered):
                     kernels.append((1, planes, out))
                 total += sum(k * a * b + 2 * b for k, a, b in kernels)
                 planes = out
-        return total + _dense([planes, self.num_classes])
+        return total + _dense([self.num_features, self.num_classes])
+
+    @property
+    def num_features(self) -> int:
+        return (self.width << 3) * self.blocks[self.depth][1]
 
     def check_input(
         self, shape: Shape, dtype: str, maximum: int | None = None, minimum: int | None = None
@@ -215,6 +243,10 @@ class TransformerConfig(Registered):
         last_norm = 2 * d if self.norm_first else 0
         embeddings = (self.vocab_size + self.max_length) * d
         return embeddings + self.num_layers * layer + last_norm + _dense([d, self.num_classes])
+
+    @property
+    def num_features(self) -> int:
+        return self.d_model
 
     def check_input(
         self, shape: Shape, dtype: str, maximum: int | None = None, minimum: int | None = None

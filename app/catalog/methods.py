@@ -124,6 +124,10 @@ class DiffInEq9(Repeatable):
     def needs_query(self) -> bool:
         return self.target == "query"
 
+    @property
+    def takes_samples_alone(self) -> bool:
+        return self.target == "self"
+
     def draws(self, extent: Extent) -> bool:
         return self._batch(extent) < extent.num_train
 
@@ -188,12 +192,20 @@ class WithoutQuery(Options):
 class SelfInfluence(WithoutQuery, Restrictable):
     name: Literal["self_influence"]
 
+    @property
+    def takes_samples_alone(self) -> bool:
+        return True
+
     def per_sample(self, extent: Extent, k: int) -> int:
         return GRADIENT + 1  # a gradient of its own, and the loss of the chunk
 
 
 class GradNorm(WithoutQuery, Restrictable):
     name: Literal["grad_norm"]
+
+    @property
+    def takes_samples_alone(self) -> bool:
+        return True
 
     def per_sample(self, extent: Extent, k: int) -> int:
         return GRADIENT + 1

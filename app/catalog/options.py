@@ -88,6 +88,11 @@ class Options(Strict):
         """Whether each query sample gets scores of its own."""
         return bool(getattr(self, "per_query", False))
 
+    @property
+    def takes_samples_alone(self) -> bool:
+        """Whether gradients of single samples are formed."""
+        return self.by_query
+
     def options(self) -> dict[str, Any]:
         """The keyword arguments of the engine's functions."""
         return self.model_dump(exclude={"name", "parameters", "uncertainty", "per_query", "top_k"})

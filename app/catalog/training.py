@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 from app.catalog.base import Strict, refusal
 from app.catalog.shapes import INTEGERS, Shape, image_shape, words
 
+MOST_PAIRS = 65_536  # in a group: its similarities are their square
 LOSS_OF = {
     "classification": "cross_entropy",
     "binary": "bce_with_logits",
     "regression": "mse",
     "causal_lm": "cross_entropy",
+    "contrastive": "clip",
 }
 
 
@@ -22,15 +24,26 @@ class Task(Strict):
     """What the outputs mean, and the loss they were trained with (its mean over the batch).
 
     `causal_lm` tells each token from those before it; a sample's loss is the mean over its tokens.
+    `contrastive` tells which caption (its token ids are the targets) belongs to which image of a group.
     """
 
-    type: Literal["classification", "binary", "regression", "causal_lm"]
-    loss: Literal["cross_entropy", "bce_with_logits", "mse"]
+    type: Literal["classification", "binary", "regression", "causal_lm", "contrastive"]
+    loss: Literal["cross_entropy", "bce_with_logits", "mse", "clip"]
+    group_size: int | None = Field(
+        None,
+        ge=2,
+        le=MOST_PAIRS,
+        exclude_if=lambda size: size is None,
+        description="Of contrastive: how many pairs are told apart from one another, those that follow one "
+        "another in the data set; the last group may be shorter. Left out: the trajectory's batch_size.",
+    )
 
     @model_validator(mode="after")
     def _a_pair(self) -> Self:
         if self.loss != LOSS_OF[self.type]:
             raise refusal(f"the loss of task '{self.type}' is '{LOSS_OF[self.type]}', not '{self.loss}'.")
+        if self.group_size is not None and self.type != "contrastive":
+            raise refusal(f"group_size belongs to task 'contrastive', not to '{self.type}'.")
         return self
 
     def check_targets(

@@ -22,9 +22,9 @@ def logits(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, group
     Raises:
         ValueError: B pairs are no whole number of groups.
     """
-    size = min(group, len(images))
-    if len(images) % size:
-        raise ValueError(f"{len(images)} pairs are no whole number of groups of {group}")
+    size = min(group, images.shape[0])
+    if images.shape[0] % size:
+        raise ValueError(f"{images.shape[0]} pairs are no whole number of groups of {group}")
     left, right = images.reshape(-1, size, images.shape[-1]), texts.reshape(-1, size, texts.shape[-1])
     found: torch.Tensor = ((left @ right.transpose(1, 2)) * scale).reshape(-1, size)
     return found
@@ -39,7 +39,7 @@ def losses(s: torch.Tensor, among: torch.Tensor | None = None) -> torch.Tensor:
     """
     blocks = _blocks(s)
     if among is not None:
-        absent = ~among.reshape(len(blocks), -1)  # [n, S]
+        absent = ~among.reshape(blocks.shape[0], -1)  # [n, S]
         either = absent[:, None, :] | absent[:, :, None]
         own = torch.eye(blocks.shape[1], dtype=torch.bool, device=s.device)
         blocks = blocks.masked_fill(either & ~own, torch.finfo(s.dtype).min)
@@ -67,7 +67,7 @@ def errors(s: torch.Tensor) -> torch.Tensor:
     blocks = _blocks(s)
     truth = torch.eye(blocks.shape[1], dtype=s.dtype, device=s.device)
     both = torch.cat([blocks.softmax(2) - truth, blocks.transpose(1, 2).softmax(2) - truth], dim=2)
-    return both.reshape(len(s), -1) / 2**0.5
+    return both.reshape(s.shape[0], -1) / 2**0.5
 
 
 def _blocks(s: torch.Tensor) -> torch.Tensor:

@@ -131,7 +131,7 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     return [one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
 
 
-def settle_batch_norms(network: nn.Module, inputs: torch.Tensor) -> None:
+def settle_batch_norms(network: nn.Module, *inputs: torch.Tensor) -> None:
     """Sets batch norm's running means and variances to those of `inputs` [B, …] at the network's weights.
 
     They stay so from then on: were a sample's loss to depend on the batch it comes with, it would have no
@@ -144,7 +144,7 @@ def settle_batch_norms(network: nn.Module, inputs: torch.Tensor) -> None:
         layer.momentum = None  # the plain mean of what passes
         layer.train()
     with torch.no_grad():
-        network(inputs)
+        network(*inputs)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         layer.eval()

@@ -12,6 +12,7 @@ from worker.influence.networks.cnn import Cnn
 from worker.influence.networks.mlp import Mlp
 from worker.influence.networks.resnet import Resnet
 from worker.influence.networks.transformer import Transformer
+from worker.influence.networks.two_tower import TwoTower
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "linear": Mlp,
@@ -19,6 +20,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cnn": Cnn,
     "resnet": Resnet,
     "transformer": Transformer,
+    "two_tower": TwoTower,
 }
 
 
