@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 from app.api.jobs.resource import RUNNING, JobFields, JobIn
 from app.api.problems import ApiProblem
 from app.api.resources import INT64, MOST_STEPS, Body, Id
-from app.catalog import ONNX, Architecture, Preprocessing, Recipe, Task, check_task
+from app.catalog import ONNX, Architecture, Preprocessing, Recipe, Task, check_task, task_of
 from app.catalog.base import refusal
 
 MOST_KEPT = 5_000  # checkpoints of one run: each is a file or two, and a row
@@ -143,6 +143,8 @@ class TrainJobIn(JobIn):
             raise refusal(f"give {' and '.join(missing)}, or the trajectory_id of a run of the network.")
         if self.recipe is None or self.recipe.schedule is None:
             raise refusal("give a recipe with a schedule: without a trajectory nothing else tells the rates.")
+        if self.task is not None:
+            self.task = task_of(self.architecture, self.task, self.recipe.batch_size)
         return self
 
 
