@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.lab.bars import parser
 
-PARTS = ("networks",)
+PARTS = ("networks", "replay", "verdicts")
 
 
 def main() -> None:
