@@ -31,6 +31,7 @@ from worker.loading.source import BLOCK_BYTES, MOST_SAMPLE_BYTES, Block
 from worker.loading.table import Batch, Table, first_kind, plain, slices, value_kind
 from worker.loading.text import NextTokens, Text, known_length, texts
 
+MOST_PART_ROWS = 4096  # as Python objects, rows take many times their room
 SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk
 
 
@@ -270,7 +271,7 @@ def _write(
 def _parts(table: Table, columns: list[str], layouts: tuple[Layout, Layout]) -> Iterator[tuple[int, Batch]]:
     """(first row, batch) in parts whose arrays take a few mebibytes."""
     size = sum(prod(one.shape) * 8 for one in layouts)
-    rows = max(1, BLOCK_BYTES // size)
+    rows = max(1, min(MOST_PART_ROWS, BLOCK_BYTES // size))
     start = 0
     for batch in table.batches(columns):
         for first, part in slices(batch, rows):
