@@ -21,7 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 
 State = dict[str, Tensor]
-CURVED = ("lenet", "unet", "text", "gpt", "two_tower")
+# those that second derivatives are taken of here; benchmarks/networks.py takes them of all
+curved = pytest.mark.parametrize("twin", ["lenet", "unet", "text", "gpt", "two_tower"], indirect=True)
 
 
 class Twin:
@@ -102,17 +103,22 @@ def test_tensors_have_the_names_and_values_of_the_state_dict(twin: Twin) -> None
     assert kinds.buffers.keys() == twin.buffers.keys()
 
 
-@pytest.mark.parametrize("method", ["diff_in", "tracin"])
-def test_scores_are_the_modules(twin: Twin, method: str) -> None:
-    if method == "diff_in" and twin.name not in CURVED:
-        pytest.skip("it takes seconds: benchmarks/networks.py has it")
+def test_scores_by_a_derivative_are_the_modules(twin: Twin) -> None:
+    same_scores(twin, "tracin")
+
+
+@curved
+def test_scores_by_the_curvature_are_the_modules(twin: Twin) -> None:
+    same_scores(twin, "diff_in")
+
+
+def same_scores(twin: Twin, method: str) -> None:
     theirs, ours = twin.scores(method, graph=False), twin.scores(method, graph=True)
     assert (theirs - ours).abs().max() <= 1e-4 * theirs.abs().max()
 
 
+@curved
 def test_gradients_of_single_samples_and_products_with_the_curvature_are_the_modules(twin: Twin) -> None:
-    if twin.name not in CURVED:
-        pytest.skip("it takes seconds: the scores' benchmark has it")
     data, params = twin.data(2), twin.draw(3)
     for theirs, ours in zip(
         derivatives(twin.task(False), params, twin.buffers, data.inputs, data.targets),

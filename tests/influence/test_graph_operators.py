@@ -148,6 +148,11 @@ CASES = [
     Case("Resize", [IMAGE, f(0), np.array([1, 1, 2, 2], np.float32)],
          {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}),
     Case("Resize", [IMAGE, f(0), np.array([1, 1, 2, 1.5], np.float32)], {"mode": "linear"}),
+    Case("Resize", [IMAGE, f(0), np.array([1, 1, 0.6, 0.6], np.float32)], {"mode": "linear"}),
+    Case("Resize", [IMAGE, f(0), f(0), i(2, 4, 9, 7)], {"mode": "linear",
+                                                        "coordinate_transformation_mode": "align_corners"}),
+    Case("Resize", [IMAGE, f(0), f(0), i(2, 4, 9, 7)], {"mode": "cubic"}),
+    Case("Resize", [IMAGE, f(0), np.array([2, 2], np.float32)], {"mode": "cubic", "axes": [2, 3]}),
 ]  # fmt: skip
 
 

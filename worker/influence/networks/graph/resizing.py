@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch.nn import functional as nnf
 
 from worker.influence.networks.graph.registry import GraphError, Tensor, operator
 
+NEAREST = {
+    ("asymmetric", "floor"): "nearest",
+    ("half_pixel", "round_prefer_ceil"): "nearest-exact",
+    ("half_pixel", "round_prefer_floor"): "nearest-exact",  # they differ where two are as near
+}
 LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
@@ -28,36 +34,32 @@ def resize(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Tensor:
-    """Of the axes behind batch and channels."""
-    n = x.dim() - 2
-    if sizes:
-        wanted, unchanged = (
-            [float(k) for k in sizes],
-            [a == b for a, b in zip(sizes[:-n], x.shape[:-n], strict=False)],
-        )
-    elif scales:
-        wanted, unchanged = list(scales), [scale == 1 for scale in scales[:-n]]
-    else:
+    """Of the axes behind batch and channels; a size is the input's times its scale, rounded down."""
+    n, given = x.dim() - 2, sizes or scales
+    if not given:
         raise GraphError("Resize needs scales or sizes")
-    if axes is not None and [a % x.dim() for a in axes] != list(range(x.dim()))[-len(axes) :]:
-        raise GraphError("Resize of other axes than the last is not supported")
-    if n < 1 or not all(unchanged) or exclude_outside or keep_aspect_ratio_policy != "stretch":
-        raise GraphError("Resize of batch or channels, or by another policy than stretch, is not supported")
-    size = (
-        [int(k) for k in wanted[-n:]]
-        if sizes
-        else [int(m * s) for m, s in zip(x.shape[2:], wanted[-n:], strict=True)]
+    ahead = [a == b for a, b in zip(given[:-n], x.shape if sizes else (1.0, 1.0), strict=False)]
+    last = axes is None or [a % x.dim() for a in axes] == list(range(x.dim() - len(axes), x.dim()))
+    if n < 1 or len(given) < n or not all(ahead) or not last:
+        raise GraphError("Resize of other axes than those behind batch and channels is not supported")
+    if keep_aspect_ratio_policy != "stretch" or (exclude_outside and not antialias):
+        raise GraphError("Resize by another policy than stretch, or with exclude_outside, is not supported")
+    target: dict[str, Any] = (
+        {"size": [int(k) for k in given[-n:]]} if sizes else {"scale_factor": list(given[-n:])}
     )
     if mode == "nearest":
-        if (coordinate_transformation_mode, nearest_mode) == ("asymmetric", "floor"):
-            return nnf.interpolate(x, size, mode="nearest")
-        if coordinate_transformation_mode == "half_pixel" and nearest_mode.startswith("round_prefer"):
-            return nnf.interpolate(x, size, mode="nearest-exact")
-        raise GraphError(f"Resize nearest, {coordinate_transformation_mode}, {nearest_mode} is not supported")
+        how = (coordinate_transformation_mode, nearest_mode)
+        if how not in NEAREST:
+            raise GraphError(f"Resize to the nearest by {how[0]} and {how[1]} is not supported")
+        return nnf.interpolate(x, **target, mode=NEAREST[how])
     if coordinate_transformation_mode not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         raise GraphError(f"Resize with {coordinate_transformation_mode} is not supported")
     if mode == "cubic" and (n != 2 or abs(cubic_coeff_a + 0.75) > 1e-6):
         raise GraphError("Resize cubic is supported of images, with cubic_coeff_a -0.75")
-    corners = coordinate_transformation_mode == "align_corners"
-    how = "bicubic" if mode == "cubic" else LINEAR[x.dim()]
-    return nnf.interpolate(x, size, mode=how, align_corners=corners, antialias=bool(antialias))
+    return nnf.interpolate(
+        x,
+        **target,
+        mode="bicubic" if mode == "cubic" else LINEAR[x.dim()],
+        align_corners=coordinate_transformation_mode == "align_corners",
+        antialias=bool(antialias),
+    )
