@@ -54,6 +54,7 @@ REDUCTIONS = [
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
     "ReduceSumSquare",
 ]  # fmt: skip
+NEWER = ("Attention", "GroupNormalization", "RMSNormalization")
 WITHOUT_SLOPE = [
     "Shape", "Size", "IsInf", "IsNaN", "ArgMax", "ArgMin", "Equal", "Greater", "GreaterOrEqual",
     "Less", "LessOrEqual", "Cast", "CastLike", "EyeLike", "Sign", "Round", "Floor", "Ceil",
@@ -144,6 +145,12 @@ CASES = [
     Case("InstanceNormalization", [IMAGE, f(4), f(4)]),
     Case("LayerNormalization", [IMAGE, f(6), f(6)]),
     Case("LayerNormalization", [IMAGE, f(6, 6)], {"axis": 2}),
+    Case("GroupNormalization", [IMAGE, f(4), f(4)], {"num_groups": 2}),
+    Case("RMSNormalization", [IMAGE, f(6)]),
+    Case("Attention", [f(2, 4, 3, 6), f(2, 4, 5, 6), f(2, 4, 5, 6), f(2, 1, 3, 5)]),
+    Case("Attention", [f(2, 4, 3, 6), f(2, 4, 3, 6), f(2, 4, 3, 6)], {"is_causal": 1, "scale": 0.3}),
+    Case("Attention", [f(2, 4, 3, 6), f(2, 2, 5, 6), f(2, 2, 5, 6)], {"softcap": 2.0}),
+    Case("Attention", [f(2, 3, 8), f(2, 3, 8), f(2, 3, 8)], {"q_num_heads": 2, "kv_num_heads": 2}),
     Case("LpNormalization", [X], {"axis": 1}),
     Case("Resize", [IMAGE, f(0), np.array([1, 1, 2, 2], np.float32)],
          {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}),
@@ -188,7 +195,8 @@ def reference(case: Case) -> list[Array]:
         ],
         [helper.make_tensor_value_info(f"out{k}", TensorProto.UNDEFINED, None) for k in range(case.outputs)],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    opset = 23 if case.op in NEWER else 20
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     with np.errstate(all="ignore"):
         found = ReferenceEvaluator(model).run(None, {f"in{k}": x for k, x in enumerate(case.inputs)})
     return [np.asarray(value) for value in found]

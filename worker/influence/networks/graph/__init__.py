@@ -3,6 +3,7 @@
 from worker.influence.networks.graph import (  # each registers its operators
     activations,
     arithmetic,
+    attention,
     casting,
     convolution,
     indexing,
@@ -26,6 +27,7 @@ __all__ = [
     "Node",
     "activations",
     "arithmetic",
+    "attention",
     "casting",
     "convolution",
     "indexing",
