@@ -18,7 +18,7 @@ from app.store import jobs, training, work
 from app.store.tables import Work
 from app.store.training import Written
 from worker import curve
-from worker.influence.errors import DivergedError
+from worker.influence.errors import DivergedError, SampleTooLargeError
 from worker.influence.memory import OUT_OF_MEMORY
 from worker.influence.task import Tensors
 from worker.influence.training import (
@@ -48,7 +48,7 @@ def prepare(mine: Process, row: Work, renewal: Renewal) -> None:
     """Keeps the initial state, measures some steps, and lays out the units."""
     job = load(mine, row.subject)
     data = job.data(job.train, _alive(renewal))
-    with _user_problems(job):
+    with _user_problems(job, first=True):
         params, held = _initial(job, data)
         measured = min(MEASURED, job.total)
         seconds, before = [], time.monotonic()
@@ -118,13 +118,14 @@ def conclude(mine: Process, row: Work, renewal: Renewal) -> None:
         units = work.of(session, job.id, "train")
         state, held = read_state(mine, session, job, training.state_at(session, job.id, job.total))
     began = time.monotonic()
-    on_train, on_query = (
-        None
-        if arrays is None
-        else outcome(job, job.data(arrays, _alive(renewal)), state.params, held, mine.settings.memory_bytes)
-        for arrays in (job.train, job.query)
-    )
-    assert on_train is not None  # noqa: S101  (there is always a training set)
+    memory = mine.settings.memory_bytes
+    with _user_problems(job):
+        on_train = outcome(job, job.data(job.train, _alive(renewal)), state.params, held, memory)
+        on_query = (
+            outcome(job, job.data(job.query, _alive(renewal)), state.params, held, memory)
+            if job.query is not None
+            else None
+        )
     busy = sum((unit.result or {})["seconds"] for unit in units) + time.monotonic() - began
     points = curve.points([(unit.result or {})["curve"] for unit in units], job.total)
     evaluated = len(job.train) + (len(job.query) if job.query is not None else 0)
@@ -220,8 +221,12 @@ def _written(
 
 
 @contextmanager
-def _user_problems(job: TrainJob) -> Iterator[None]:
-    """Turns what goes wrong in a step into words for whoever asked for it."""
+def _user_problems(job: TrainJob, *, first: bool = False) -> Iterator[None]:
+    """Turns what goes wrong into words for whoever asked for it.
+
+    Args:
+        first: whether no step was taken yet, so that data which do not fit the network show here.
+    """
     try:
         yield
     except DivergedError as diverged:
@@ -231,11 +236,13 @@ def _user_problems(job: TrainJob) -> Iterator[None]:
             f"The training loss is no finite number at step {diverged.step} of {job.total}: training "
             f"diverged. Lower the learning rate (it was {job.schedule.rate(at):g} there), or warm it up.",
         ) from diverged
-    except (torch.OutOfMemoryError, MemoryError) as too_large:
+    except (torch.OutOfMemoryError, MemoryError, SampleTooLargeError) as too_large:
         raise _too_large(job) from too_large
     except (RuntimeError, ValueError, IndexError) as problem:
         if any(words in str(problem) for words in OUT_OF_MEMORY):
             raise _too_large(job) from problem
+        if not first:
+            raise
         raise UserError(
             "shape_mismatch",
             f"The network refuses the training samples: {problem}. Check the architecture's config against "
