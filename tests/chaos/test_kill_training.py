@@ -16,7 +16,7 @@ from tests import services, walk
 from tests.chaos.processes import kill, worker_of
 from tests.services import Service
 
-SLOWLY = {"BLOCK_SECONDS": "0.02", "LEASE_SECONDS": "1"}  # many units: a kill hits the middle of the job
+SLOWLY = {"BLOCK_SECONDS": "0.02", "LEASE_SECONDS": "2"}  # many units: a kill hits the middle of the job
 
 
 @pytest.fixture(scope="module")
