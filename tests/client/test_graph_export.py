@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diffin import Recorder
 from diffin.graph import METADATA, ExportError, export_graph, trained_names
+from worker.influence.networks import expected_tensors
 from worker.influence.networks.graph import GraphNetwork
-from worker.loading import load_onnx
+from worker.loading import load_checkpoint, load_onnx, load_optimizer_state
 
 
 class Odd(nn.Module):
@@ -97,6 +99,23 @@ def test_the_graph_computes_what_the_model_does_in_evaluation(exported: Exported
     model = exported.model.eval()
     torch.testing.assert_close(network(tokens), model(tokens), rtol=1e-5, atol=1e-6)
     model.train()
+
+
+def test_what_the_recorder_keeps_is_what_the_graph_expects(tmp_path: Path) -> None:
+    """Tied, frozen, unused and counting tensors among it, and what Adam carries of those trained."""
+    model = Odd()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    tokens = torch.randint(11, (4, 5))
+    with Recorder(model, tokens, optimizer=optimizer, every=1, directory=tmp_path / "run") as kept:
+        torch.autograd.backward(model(tokens).sum())
+        optimizer.step()
+    load_onnx(tmp_path / "run" / (kept.recording.architecture_file or ""), tmp_path / "canonical")
+    expected = expected_tensors(GraphNetwork.read(tmp_path / "canonical"))
+    [one] = kept.recording.checkpoints
+    info = load_checkpoint(tmp_path / "run" / one.file, expected, tmp_path / "state")
+    assert sorted(info.parameters) == sorted(trained_names(model, optimizer))
+    carried = tmp_path / "run" / (one.optimizer_file or "")
+    assert load_optimizer_state(carried, expected, tmp_path / "carried") == ["exp_avg", "exp_avg_sq"]
 
 
 def test_the_exporter_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
