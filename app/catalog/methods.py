@@ -46,8 +46,10 @@ class DiffIn(Repeatable, PerQuery):
         description="Where in its segment a checkpoint stands: `end`, for the steps since the one before; "
         "`middle`, for the steps nearer to it than to its neighbours.",
     )
-    curvature: Literal["hessian", "ggn"] = Field(
-        "hessian", description="C_k of a segment: the Hessian, or the generalized Gauss-Newton matrix."
+    curvature: Literal["hessian", "ggn", "kronecker"] = Field(
+        "hessian",
+        description="C_k of a segment: the Hessian, the generalized Gauss-Newton matrix, or that one as an "
+        "eigenvalue-corrected Kronecker product for each tensor: the same cost for any number of queries.",
     )
     hessian_samples: Samples | None = Field(
         1000, description="Training samples C_k is averaged over, drawn by the seed; null: all."
@@ -81,7 +83,10 @@ class DiffIn(Repeatable, PerQuery):
             passes += self.queries(extent) * batches * (GRADIENT + HVP)
         if self._averaged(extent, k):
             curvature = min(self.hessian_samples or extent.num_train, extent.num_train)
-            passes += self.queries(extent) * self.lanczos_steps * HVP * curvature
+            if self.curvature == "kronecker":
+                passes += 2 * (1 + GRADIENT) * curvature
+            else:
+                passes += self.queries(extent) * self.lanczos_steps * HVP * curvature
         return passes
 
     def _start(self, extent: Extent) -> int | None:

@@ -18,6 +18,7 @@ from worker.influence.score import score_queries
 from worker.influence.trajectory import Arrays, draw_rows
 
 EXACT: dict[str, dict[str, Any]] = {
+    "diff_in, kronecker": {"curvature": "kronecker", "hessian_samples": None},
     "diff_in, ggn": {"curvature": "ggn", "hessian_samples": None, "lanczos_steps": 100},
     "diff_in, hessian": {"hessian_samples": None, "lanczos_steps": 100},
     "tracin": {},

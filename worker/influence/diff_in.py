@@ -19,6 +19,7 @@ from worker.influence.directional import (
 )
 from worker.influence.errors import ensure_finite_vector
 from worker.influence.exact import exact
+from worker.influence.kronecker import kronecker
 from worker.influence.lanczos import lanczos, phi_psi
 from worker.influence.pieces import Chunk, Options, Sweep, plain_losses, query_of, read
 from worker.influence.replay import check_order, first_replayable
@@ -35,7 +36,9 @@ class DiffInOptions:
         resolution: "segments"; "steps", each step with the batch it had, where the order is known; "tail",
             so for the last share `tail` of the steps, segments before. Without an order all are segments.
         checkpoint_position: which steps a checkpoint stands for (`Schedule.rates`).
-        curvature: C_k, the Hessian or the generalized Gauss-Newton matrix.
+        curvature: C_k, the Hessian, the generalized Gauss-Newton matrix, or that one by an
+            eigenvalue-corrected Kronecker product for each tensor (`kronecker.kronecker`), which takes no
+            Lanczos steps.
         hessian_samples: training samples C_k is averaged over, the same at all checkpoints; None: all.
         lanczos_steps: dimension of the Krylov space.
         clamp: hold each factor within 0 ≤ 1 - ηλ ≤ 1.
@@ -45,7 +48,7 @@ class DiffInOptions:
     resolution: Literal["segments", "steps", "tail"] = "segments"
     tail: float = 0.25
     checkpoint_position: Position = "middle"
-    curvature: Literal["hessian", "ggn"] = "hessian"
+    curvature: Literal["hessian", "ggn", "kronecker"] = "hessian"
     hessian_samples: int | None = 1000
     lanczos_steps: int = 10
     clamp: bool = True
@@ -123,6 +126,13 @@ def _segment(
     With Adam's preconditioner P, both are functions of the symmetric P^½ C_k P^½ on P^½ w:
     s = P^½ φ P^½ w and w ← P^-½ ψ P^½ w.
     """
+    if o.curvature == "kronecker":
+        stacked = {name: part[None] for name, part in w.items()}
+        *found, notes = kronecker_segment(
+            task, trajectory, k, train, stacked, until, seed=seed, chunk=chunk, o=o
+        )
+        s, w = ({name: part[0] for name, part in vector.items()} for vector in found)
+        return s, w, notes
     checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
     rates = schedule.rates(k, o.checkpoint_position, until)
     decays = schedule.decays(k, o.checkpoint_position, until)
@@ -148,6 +158,45 @@ def _segment(
     phi, psi = phi_psi(krylov.values, rates, decays, clamp=o.clamp)
     notes = {"lambda_max": krylov.largest, "eta_lambda_max": krylov.largest * max(rates, default=0.0)}
     return unflatten(root * krylov.apply(phi), w), unflatten(krylov.apply(psi) / root, w), notes
+
+
+def kronecker_segment(
+    task: Task,
+    trajectory: Trajectory,
+    k: int,
+    train: Data,
+    w: Tensors,
+    until: int | None,
+    *,
+    seed: int,
+    chunk: int,
+    o: DiffInOptions,
+) -> tuple[Tensors, Tensors, dict[str, float]]:
+    """`_segment` for many w at once, stacked [K, …], by the Kronecker product."""
+    checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
+    rates = schedule.rates(k, o.checkpoint_position, until)
+    decays = schedule.decays(k, o.checkpoint_position, until)
+    flat = root_of_preconditioner(trajectory, k, checkpoint.params)
+    root = unflatten(flat, checkpoint.params) if flat.dim() else None
+    c = kronecker(
+        task, checkpoint, train, chunk=chunk, rows=curvature_rows(len(train), o.hessian_samples, seed),
+        seed=seed, root=root, ridge=0.0 if schedule.decoupled else schedule.weight_decay,
+    )  # fmt: skip
+    if root is not None:
+        w = {name: part * root[name] for name, part in w.items()}
+    phi, psi = c.apply([partial(_segment_function, which, rates, decays, o.clamp) for which in (0, 1)], w)
+    if root is not None:
+        phi = {name: part * root[name] for name, part in phi.items()}
+        psi = {name: part / root[name] for name, part in psi.items()}
+    notes = {"lambda_max": c.largest, "eta_lambda_max": c.largest * max(rates, default=0.0)}
+    return phi, psi, notes
+
+
+def _segment_function(
+    which: int, rates: Sequence[float], decays: Sequence[float], clamp: bool, values: torch.Tensor
+) -> torch.Tensor:
+    """φ (0) or ψ (1) of a segment at `values` [n]."""
+    return phi_psi(values, rates, decays, clamp=clamp)[which]
 
 
 def root_of_preconditioner(trajectory: Trajectory, k: int, w: Tensors) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 
 from worker.influence import diff_in, influence_function
 from worker.influence.baselines import TracInOptions
-from worker.influence.diff_in import DiffInOptions, curvature_rows
+from worker.influence.diff_in import DiffInOptions, curvature_rows, kronecker_segment
 from worker.influence.errors import ensure_finite_vector
 from worker.influence.gauss_newton import Factor, factor, num_outputs
 from worker.influence.gradients import rows_of, sample_gradients
@@ -96,8 +96,9 @@ def diff_in_sweep(
 ) -> Sweep:
     """The sweep of `diff_in` with an adjoint for each query.
 
-    With Gauss-Newton curvature, a segment does to all of them what a function of one factor of C_k says; with
-    the Hessian, and over single steps, each has a sweep of its own, and K queries cost K times one.
+    With Gauss-Newton curvature, a segment does to all of them what a function of one factor of C_k says, or
+    of its Kronecker product; with the Hessian, and over single steps, each has a sweep of its own, and K
+    queries cost K times one.
     """
     o = read(DiffInOptions, options)
     checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
@@ -107,6 +108,11 @@ def diff_in_sweep(
     ensure_finite_vector("The gradient of a query's loss", checkpoint.step, adjoint["w"])
     start = diff_in.exact_from(trajectory, o)
     single_steps = start is not None and k > 0 and start < checkpoint.step
+    if o.curvature == "kronecker" and not single_steps:
+        s, w, notes = kronecker_segment(
+            task, trajectory, k, train, adjoint["w"], start, seed=seed, chunk=chunk, o=o
+        )
+        return Sweep({"s": s}, {"w": w}, notes).checked(checkpoint.step)
     root = diff_in.root_of_preconditioner(trajectory, k, checkpoint.params)
     ridge = 0.0 if schedule.decoupled else schedule.weight_decay
     commute = root.dim() == 0 or ridge == 0  # the ridge is one of P^½ (C + ridge) P^½
