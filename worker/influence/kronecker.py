@@ -79,6 +79,8 @@ def kronecker(
         NonFiniteError: a gradient is NaN or infinite.
         ValueError: the loss has no curvature of this kind.
     """
+    if task.loss not in ("cross_entropy", "bce_with_logits", "mse"):
+        raise ValueError(f"Kronecker curvature knows no loss by {task.loss}: take the Hessian")
     wanted = range(len(data)) if rows is None else rows
 
     def gradients(stream: int) -> Iterator[Tensors]:
@@ -135,16 +137,11 @@ def _drawn(
 
 
 def curvature_draw(task: Task, outputs: torch.Tensor, rows: Sequence[int] | range, seed: int) -> torch.Tensor:
-    """a [B, …], drawn by (seed, row), with E[a aᵀ] the Hessian of a sample's loss in its outputs [B, …].
+    """a [B, …] with E[a aᵀ] the Hessian of each sample's loss in its outputs, drawn by (seed, row).
 
-    Cross-entropy: (e_c - p)/√D with c drawn from p = softmax, at each of D positions. Binary: likewise, of one
-    probability. Mean squared error: ±√(2/D).
-
-    Raises:
-        ValueError: the loss is another one.
+    Cross-entropy: (e_c - p)/√D with c drawn from p = softmax, at each of D positions. Binary: likewise, of
+    one probability. Mean squared error: ±√(2/D).
     """
-    if task.loss not in ("cross_entropy", "bce_with_logits", "mse"):
-        raise ValueError(f"Kronecker curvature knows no {task.loss} loss: take the Hessian")
     classes = task.loss == "cross_entropy"
     shape = outputs.shape[2:] if classes else outputs.shape[1:]
     # counter-based: neighbouring rows' streams have nothing to do with each other
