@@ -39,7 +39,8 @@ def functions() -> list[Callable[[torch.Tensor], torch.Tensor]]:
 
 def of_matrix(function: Callable[[torch.Tensor], torch.Tensor], matrix: torch.Tensor) -> torch.Tensor:
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(function(values)) @ vectors.T
+    found: torch.Tensor = vectors @ torch.diag(function(values)) @ vectors.T
+    return found
 
 
 @pytest.mark.parametrize("rows", [None, range(5, 30)])

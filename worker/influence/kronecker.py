@@ -12,6 +12,7 @@ outputs. Eigenvalue correction: George et al., arXiv 1806.03884; bases from grad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -147,13 +148,13 @@ def curvature_draw(task: Task, outputs: torch.Tensor, rows: Sequence[int] | rang
     # counter-based: neighbouring rows' streams have nothing to do with each other
     draws = [np.random.Generator(np.random.Philox(key=[seed, row])).random(tuple(shape)) for row in rows]
     noise = torch.from_numpy(np.stack(draws)).to(outputs)
-    scale = shape.numel() ** -0.5
+    scale = 1 / math.sqrt(shape.numel())
     if classes:
         p = outputs.softmax(1)
         drawn = (p.cumsum(1) < noise[:, None]).sum(1).clamp(max=outputs.shape[1] - 1)
         return scale * (torch.zeros_like(p).scatter_(1, drawn[:, None], 1.0) - p)
     if task.loss == "mse":
-        return scale * 2**0.5 * torch.where(noise < 0.5, -1.0, 1.0).to(outputs)
+        return scale * math.sqrt(2) * torch.where(noise < 0.5, -1.0, 1.0).to(outputs)
     p = outputs.sigmoid()
     return scale * ((noise < p).to(outputs) - p)
 
