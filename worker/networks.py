@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -46,12 +47,27 @@ def network_of(
         assert file and file.blob  # noqa: S101  (nothing asks before it is ready)
         with device:
             return GraphNetwork.read(blobs.path(session, file.blob)).to(device).eval()
-    return _network(architecture["name"], architecture["config"], trajectory.task["type"], device, initial)
+    base = trajectories.file(session, trajectory.id, "base") if trajectory.id else None
+    path = blobs.path(session, base.blob) if base and base.blob and device != META else None
+    name, config = architecture["name"], architecture["config"]
+    if config.get("lora") and path is None and device != META:
+        raise UserError(
+            "base_required",
+            "An adapter wants the weights below it, which only a trajectory's base_file holds.",
+        )
+    return _network(name, config, trajectory.task["type"], device, initial, path)
 
 
 def expected_of(name: str, config: Mapping[str, Any], task: str) -> ExpectedTensors:
     """The tensors that a checkpoint of the network `name` with this config holds."""
-    return expected_tensors(_network(name, config, task, META, False))
+    return expected_tensors(_network(name, config, task, META))
+
+
+def tensors_below(trajectory: Trajectory) -> ExpectedTensors:
+    """The tensors that the file of the role `base` holds: of the model that the trajectory's adapts."""
+    architecture = trajectory.architecture
+    plain = {key: value for key, value in architecture["config"].items() if key != "lora"}
+    return expected_of(architecture["name"], plain, trajectory.task["type"])
 
 
 def tensors_of(session: Session, blobs: BlobStore, trajectory: Trajectory) -> ExpectedTensors:
@@ -72,7 +88,12 @@ def inputs_of(trajectory: Trajectory) -> Literal["features", "image", "tokens"]:
 
 
 def _network(
-    name: str, config: Mapping[str, Any], task: str, device: torch.device, initial: bool
+    name: str,
+    config: Mapping[str, Any],
+    task: str,
+    device: torch.device,
+    initial: bool = False,
+    base: Path | None = None,
 ) -> nn.Module:
     if not name.startswith(PREFIX):
         with device:
@@ -80,6 +101,6 @@ def _network(
     from worker.hf import build as hf  # transformers takes seconds to load
 
     try:
-        return hf.build(name.removeprefix(PREFIX), config, task, device, initial=initial)
+        return hf.build(name.removeprefix(PREFIX), config, task, device, initial=initial, base=base)
     except hf.BuildError as refused:
         raise UserError("invalid_architecture", str(refused)) from refused

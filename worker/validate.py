@@ -10,6 +10,7 @@ from app.catalog import Task
 from app.store import datasets, trajectories, work
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, TrajectoryFile, Work
 from worker.graphs import described
+from worker.influence.networks import ExpectedTensors
 from worker.lease import Renewal
 from worker.loading import (
     FILES,
@@ -21,7 +22,7 @@ from worker.loading import (
     load_onnx,
     load_optimizer_state,
 )
-from worker.networks import tensors_of
+from worker.networks import tensors_below, tensors_of
 from worker.problems import UserError
 from worker.process import Process
 
@@ -93,7 +94,12 @@ def _file(mine: Process, row: Work, renewal: Renewal) -> None:
         file = session.get_one(TrajectoryFile, row.subject)
         assert file.blob  # noqa: S101  (kept until the validation ends)
         path, trajectory_id = mine.blobs.path(session, file.blob), file.trajectory_id
-        task = Task.model_validate(session.get_one(Trajectory, trajectory_id).task)
+        trajectory, role = session.get_one(Trajectory, trajectory_id), file.role
+        task = Task.model_validate(trajectory.task)
+        below = tensors_below(trajectory) if role == "base" else None
+    if below is not None:
+        _base(mine, row, renewal, path, below)
+        return
     with mine.blobs.stage() as staged:
         info = load_onnx(path, staged)
         renewal.tick()
@@ -107,6 +113,17 @@ def _file(mine: Process, row: Work, renewal: Renewal) -> None:
             trajectories.network_known(session, trajectory_id, config.model_dump(by_alias=True))
             file = session.get_one(TrajectoryFile, row.subject)
             trajectories.ready(session, mine.blobs, file, {}, staged)
+
+
+def _base(mine: Process, row: Work, renewal: Renewal, path: Path, below: ExpectedTensors) -> None:
+    with mine.blobs.stage() as staged:
+        info = load_checkpoint(path, below, staged)
+        renewal.tick()
+        with mine.database.transaction() as session:
+            trajectories.lock_owner(session, row.subject)
+            work.finish(session, renewal.lease)
+            file = session.get_one(TrajectoryFile, row.subject)
+            trajectories.ready(session, mine.blobs, file, info.as_dict(), staged)
 
 
 def _batch_order(mine: Process, row: Work, renewal: Renewal) -> None:

@@ -28,7 +28,8 @@ from app.store.blobs import BlobStore
 
 RUN = "trajectory"
 GRAPH = "architecture_file"
-ROLES = {GRAPH: "architecture"}  # of the files, by the part that holds each
+BASE = "base_file"
+ROLES = {GRAPH: "architecture", BASE: "base"}  # of the files, by the part that holds each
 BODY: dict[str, Any] = {
     "requestBody": {
         "content": {
@@ -43,6 +44,12 @@ BODY: dict[str, Any] = {
                             "format": "binary",
                             "description": f"The network's graph (ONNX), as {EXPORT} writes it: checkpoints "
                             "hold its initializers by their names. architecture is then {name: onnx}.",
+                        },
+                        BASE: {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "The weights (safetensors) of the model that `lora` adapts, as "
+                            "the run had them, by the names of its state_dict; they are never trained.",
                         },
                     },
                 },
@@ -76,7 +83,8 @@ async def create_with_files(
     """As `create_trajectory`, whose description in OpenAPI names both kinds of body."""
     async with received(request, blobs, settings.max_upload_bytes, tuple(ROLES), required=None) as upload:
         for part, file in upload.files.items():
-            refuse_pickle(file.filename, f"/{part}", f"Export the network: {EXPORT}.")
+            instead = (f"Export the network: {EXPORT}.",) if part == GRAPH else ()
+            refuse_pickle(file.filename, f"/{part}", *instead)
         body = _run(upload)
         check_files(body, upload.files, f"/{RUN}")
         once = once.with_body(*upload.parts())
@@ -88,6 +96,7 @@ async def create_with_files(
 def check_files(body: TrajectoryIn, parts: Collection[str] = (), pointer: str = "") -> None:
     """Raises 422 where the network wants a graph and none came with it, or the other way round."""
     name = body.architecture.name
+    _check_base(body, BASE in parts, pointer)
     if (name == ONNX) == (GRAPH in parts):
         return
     detail = (
@@ -97,6 +106,18 @@ def check_files(body: TrajectoryIn, parts: Collection[str] = (), pointer: str = 
         else f"{name!r} is built from its config: leave out {GRAPH}, or name {ONNX!r}."
     )
     raise ApiProblem(422, "validation_error", detail, pointer=f"{pointer}/architecture")
+
+
+def _check_base(body: TrajectoryIn, given: bool, pointer: str) -> None:
+    if (getattr(body.architecture.config, "lora", None) is not None) == given:
+        return
+    detail = (
+        f"{BASE} holds the weights below an adapter: leave it out, or say `lora` in the config."
+        if given
+        else f"an adapter (`lora`) wants the weights below it: send multipart/form-data with this JSON as "
+        f"the part {RUN!r} and the base model's safetensors as the part {BASE!r}."
+    )
+    raise ApiProblem(422, "validation_error", detail, pointer=f"{pointer}/architecture/config/lora")
 
 
 def created(

@@ -147,7 +147,10 @@ class BatchOrderOut(BaseModel):
 class TrajectoryFileOut(BaseModel):
     """A file that tells what the network is. Checkpoints are validated once all of them are ready."""
 
-    role: str = Field(description="`architecture`: the network's graph.", examples=["architecture"])
+    role: str = Field(
+        description="`architecture`: the network's graph; `base`: the weights below an adapter.",
+        examples=["architecture"],
+    )
     status: Status
     filename: str = Field(examples=["network.onnx"])
     bytes: int

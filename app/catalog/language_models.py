@@ -44,6 +44,33 @@ Layers = Annotated[int, Field(ge=1, le=256, description="Blocks of attention and
 Positions = Annotated[int, Field(ge=1, le=2_000_000, description="Tokens in a sample at most.")]
 
 
+Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,100}$")]
+Modules = Annotated[list[Module], Field(min_length=1, max_length=100)]
+
+
+class Lora(Strict):
+    """An adapter, in the words of peft's LoraConfig."""
+
+    r: Annotated[int, Field(ge=1, le=4096)] = Field(8, description="Rank.")
+    lora_alpha: Annotated[float, Field(gt=0, le=1e6)] = Field(
+        8, description="The update counts alpha/r times."
+    )
+    target_modules: Modules = Field(description="Modules that are adapted, by the ends of their names.")
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="Which biases were trained, too.")
+    modules_to_save: Modules | None = Field(None, description="Modules trained and saved whole: a head.")
+    use_rslora: bool = Field(False, description="The update counts alpha/√r times.")
+    fan_in_fan_out: bool = Field(False, description="Whether weights are stored [in, out], as gpt2's are.")
+    layers_to_transform: list[Annotated[int, Field(ge=0, le=255)]] | None = Field(
+        None, max_length=256, description="Layers that are adapted; null: all."
+    )
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Lora:
+        if self.bias != "none" and self.modules_to_save:
+            raise refusal("lora: beside modules_to_save, peft saves biases under no model's names: take one.")
+        return self
+
+
 class HfConfig(Config):
     """A config of transformers. Keys that are not listed are handed to it as they are."""
 
@@ -62,6 +89,12 @@ class HfConfig(Config):
     pad_token_id: Annotated[int, Field(ge=0)] | None = Field(
         description="The token that fills samples up to [N, L] before their first or after their last one: "
         "left out of attention and of the loss. null: none does."
+    )
+
+    lora: Lora | None = Field(
+        None,
+        description="An adapter by peft: checkpoints are its adapter_model.safetensors, and the base model's "
+        "weights come once, as the trajectory's part `base_file`. Influence is over the adapter.",
     )
 
     @property
@@ -100,7 +133,7 @@ class HfConfig(Config):
 
     def of_transformers(self) -> dict[str, Any]:
         """The keyword arguments of transformers' config."""
-        return self.model_dump()
+        return self.model_dump(exclude={"lora"})
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ def build(
     device: torch.device = META,
     *,
     initial: bool = False,
+    base: Path | None = None,
 ) -> LanguageModel:
     """The network in evaluation mode, without dropout, in float32; on `device` is what no checkpoint holds.
 
@@ -48,6 +50,8 @@ def build(
         model_type: one of `app.catalog.language_models.FAMILIES`.
         config: of the catalog's form for it.
         initial: whether the tensors have the values that transformers draws at first; else they have none.
+        base: the canonical tensors of the model that the config's `lora` adapts. They stay with the model,
+            on `device`, and are none of the network's own; None: they have no values either.
         task: "causal_lm" for a model that tells the next token, else a classifier of sequences.
 
     Raises:
@@ -65,9 +69,16 @@ def build(
     if not initial:
         _only_buffers(model, device)
     spell_out(model)
-    masks = Masks(family.causal, getattr(model.config, "sliding_window", None), family.mask_by_layer)
     held = list(model.state_dict())
     names = {SAVED_AS.get((model_type, name), name): name for name in held} | {name: name for name in held}
+    if checked.lora is not None:
+        from worker.hf.adapter import adapt, fill  # peft takes seconds to load
+
+        with _refused(model_type):
+            model, names, below = adapt(model, checked.lora, names)
+        if base is not None:
+            fill(model, below, base, device)
+    masks = Masks(family.causal, getattr(model.config, "sliding_window", None), family.mask_by_layer)
     network = LanguageModel(model, names, masks, checked.pad_token_id, positions=family.causal).eval()
     return network.to(device) if initial else network
 
