@@ -17,7 +17,7 @@ from worker.loading.table import Batch, Table, checked_names
 
 MIB = 1024**2
 MOST_HEADER = 1 * MIB
-BLOCK = 4 * MIB  # also the longest row
+BLOCK = 1 * MIB  # also the longest row; the library reads some thirty of them ahead
 SEPARATORS = (",", ";", "\t")
 
 
