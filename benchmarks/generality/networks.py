@@ -55,7 +55,7 @@ class Side:
 
 def measure(quick: bool) -> None:
     torch.set_num_threads(1)
-    samples, rounds = (32, 3) if quick else (256, 11)
+    samples, rounds = (32, 7) if quick else (256, 11)
     rows: list[list[object]] = [
         ["network", "parameters", "nodes", "outputs", "diff_in", "tracin", "forward", "diff_in, time",
          "tracin, time"]
