@@ -10,6 +10,7 @@ OPERATORS = (
     "ArgMin",
     "Asin",
     "Atan",
+    "Attention",
     "AveragePool",
     "BatchNormalization",
     "Cast",

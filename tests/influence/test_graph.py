@@ -125,7 +125,8 @@ def test_gradients_of_single_samples_and_products_with_the_curvature_are_the_mod
         derivatives(twin.task(True), twin.translated(params), twin.buffers, data.inputs, data.targets),
         strict=True,
     ):
-        assert (theirs - ours).norm() <= 1e-4 * theirs.norm()
+        # a pair alone has nothing to be told from: its gradients are 0 but for rounding
+        assert (theirs - ours).norm() <= 1e-4 * theirs.norm() + 1e-6
 
 
 def derivatives(task: Task, params: State, buffers: State, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,6 +141,6 @@ def derivatives(task: Task, params: State, buffers: State, x: Tensor, y: Tensor)
 
     single = vmap(grad(loss), (None, 0, 0))(params, x, y)
     bend = jvp(slope, (params,), ({name: torch.ones_like(p) for name, p in params.items()},))[1]
-    return torch.cat([g.flatten(1) for g in single.values()], 1), torch.cat(
+    return torch.cat([g.reshape(len(g), -1) for g in single.values()], 1), torch.cat(
         [h.flatten() for h in bend.values()]
     )
