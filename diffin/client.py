@@ -155,6 +155,7 @@ class Diffin:
         name: str,
         architecture: Mapping[str, Any] | None = None,
         architecture_file: str | Path | None = None,
+        base_file: str | Path | None = None,
         task: Mapping[str, Any] = CLASSIFICATION,
         preprocessing: Mapping[str, Any] | None = None,
         optimizer: Mapping[str, Any] | None = None,
@@ -166,7 +167,8 @@ class Diffin:
         """Describes one training run. `train_size` is the N of the formulas (default: the job's data).
 
         The network is a registered `architecture`, or any whose graph (ONNX) is in `architecture_file`; that
-        is still `validating` then: checkpoints may be sent, and `ready()` waits for all of it. The seed of a
+        is still `validating` then: checkpoints may be sent, and `ready()` waits for all of it.
+        `base_file` has the weights (safetensors) below an adapter, if the config says `lora`. The seed of a
         `recipe` tells the batch order of a loader that was given it.
         """
         if architecture is None and architecture_file is not None:
@@ -176,9 +178,12 @@ class Diffin:
         body |= {"batch_size": batch_size, "train_size": train_size, "total_steps": total_steps}
         body |= {"recipe": recipe}
         given = {field: value for field, value in body.items() if value is not None}
-        if architecture_file is None:
+        file, part = architecture_file, "architecture_file"
+        if file is None:
+            file, part = base_file, "base_file"
+        if file is None:
             return self._read(Trajectory, self._transport.send("POST", "/v1/trajectories", json=given))
-        upload = Upload(Path(architecture_file), part="architecture_file")
+        upload = Upload(Path(file), part=part)
         form = {"trajectory": json.dumps(given)}
         return self._read(
             Trajectory, self._transport.send("POST", "/v1/trajectories", form=form, upload=upload)
