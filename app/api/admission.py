@@ -219,6 +219,8 @@ def check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
     wrong = config.check_targets(
         task, tuple(target["shape"]), target["dtype"], target.get("min"), target.get("max")
     )
+    if task.type == "causal_lm" and not wrong and tuple(target["shape"]) != shape:
+        wrong = f"targets are {target['shape'][0]} tokens long, inputs {shape[0]}: give the tokens again."
     if wrong:
         code = "shape_mismatch" if task.type in ("regression", "contrastive") else "label_out_of_range"
         raise ApiProblem(422, code, f"The data set {dataset.id}: {wrong}", pointer=pointer)
