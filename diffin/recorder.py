@@ -25,7 +25,8 @@ from typing import Any, Self
 
 import torch
 
-from diffin.client import CLASSIFICATION, Diffin
+from diffin.calls.base import CLASSIFICATION
+from diffin.client import Diffin
 from diffin.graph import export_graph, trained_names, unwrapped_module
 from diffin.keeping import GRAPH, Keeper, state
 from diffin.models import Json, Trajectory

@@ -1,0 +1,81 @@
+"""Data sets: sent, read again, looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffin.calls.base import Calls
+from diffin.http import Sent, Upload
+from diffin.models import Dataset, Json, id_of
+
+
+class DatasetCalls(Calls):
+    def upload_dataset(
+        self,
+        path: str | Path | None = None,
+        *,
+        inputs: Any = None,
+        targets: Any = None,
+        ids: Any = None,
+        name: str | None = None,
+        format: str | None = None,  # noqa: A002  (the API's word)
+        columns: Mapping[str, Any] | None = None,
+        tokenizer: str | Path | None = None,
+        max_length: int | None = None,
+        padding_id: int | None = None,
+        image_size: tuple[int, int] | None = None,
+        image_mode: str | None = None,
+        like: str | Dataset | None = None,
+        progress: Sent | None = None,
+    ) -> Dataset:
+        """Sends a file, streamed, or the arrays `inputs` [N, …], `targets` [N] or [N, …] and `ids` [N].
+
+        The answer is still `validating`; `ready()` waits for the verdict, and `submit()` does so by itself.
+
+        Args:
+            columns: {inputs, targets, id} of a table, e.g. `{"inputs": "text", "targets": "label"}`.
+            tokenizer: the network's `tokenizer.json`, for text, cut and padded to `max_length` tokens.
+            image_size: (height, width) that images are brought to.
+            image_mode: "L", "RGB" or "RGBA".
+            like: the training set, for a query set that is to be read in the same way; waited for first.
+            progress: called with the bytes sent and the bytes in all as they go out.
+        """
+        if path is not None:
+            path = Path(path)
+            form = {"name": name or path.stem} | ({"format": format} if format else {})
+            form |= {"columns": json.dumps(dict(columns))} if columns else {}
+            size = list(image_size) if image_size else None
+            given: Json = {"max_length": max_length, "padding_id": padding_id}
+            given |= {"image_size": size, "image_mode": image_mode}
+            form |= {field: str(value) for field, value in given.items() if value is not None}
+            if like is not None:
+                form["like"] = self.ready(self.dataset(like)).id
+            upload = Upload(path, progress, {"tokenizer_file": Path(tokenizer)} if tokenizer else {})
+            return self._read(Dataset, self._transport.send("POST", "/v1/datasets", form=form, upload=upload))
+        if inputs is None or targets is None:
+            raise ValueError("give the path of a file, or the arrays inputs= and targets=")
+        import numpy as np  # only arrays need it
+
+        arrays: Json = {"inputs": inputs, "targets": targets} | ({} if ids is None else {"ids": ids})
+        with tempfile.TemporaryDirectory(prefix="diffin-") as folder:
+            file = Path(folder) / f"{name or 'dataset'}.npz".replace(os.sep, "-")
+            np.savez(file, **arrays)
+            return self.upload_dataset(file, name=name or "dataset", format="npz", progress=progress)
+
+    def dataset(self, dataset: str | Dataset) -> Dataset:
+        return self._get(Dataset, f"/v1/datasets/{id_of(dataset)}")
+
+    def datasets(self, *, limit: int | None = None) -> Iterator[Dataset]:
+        return self._pages(Dataset, "/v1/datasets", {}, limit)
+
+    def sample(self, dataset: str | Dataset, index: int) -> Json:
+        return self._json(f"/v1/datasets/{id_of(dataset)}/samples/{index}")
+
+    def sample_content(self, dataset: str | Dataset, index: int) -> bytes:
+        """One sample as people look at it: a PNG for an image, text, or a row."""
+        return self._transport.send("GET", f"/v1/datasets/{id_of(dataset)}/samples/{index}/content").content

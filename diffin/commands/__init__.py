@@ -1,0 +1,1 @@
+"""The commands of `diffin`, a file a kind; `diffin.cli` gathers them."""

@@ -1,0 +1,103 @@
+"""Jobs and data sets looked at, waited for, cancelled."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from diffin.calls.jobs import Order, Side
+from diffin.commands.shared import (
+    ROWS,
+    columns,
+    out,
+    plain,
+    print_top,
+    service,
+    waited,
+)
+
+
+@click.command()
+@click.argument("job")
+def status(job: str) -> None:
+    """Print one job."""
+    found = service().job(job)
+    progress = found.progress
+    done = f"  {progress.completed:g}/{progress.total:g} {progress.unit}" if progress.total else ""
+    out.print(f"{found.id}  {found.status}{done}  {found.name or ''}".rstrip(), markup=False)
+    if found.error:
+        out.print(f"  {found.error.detail}", markup=False)
+    for warning in (found.result or {}).get("warnings", []):
+        out.print(f"  {warning['code']}: {warning['detail']}", markup=False)
+
+
+@click.command()
+@click.argument("job")
+@click.option("--timeout", type=float, help="Seconds to wait at most; the job goes on.")
+def wait(job: str, timeout: float | None) -> None:
+    """Wait for a job; exit with 1 unless it succeeded."""
+    waited(service(), job, timeout)
+
+
+@click.command()
+@click.argument("job")
+@click.option("-n", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
+@click.option(
+    "--order",
+    type=click.Choice(["harmful", "helpful", "self_influence", "suspicion", "index"]),
+    default="harmful",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def top(job: str, limit: int, order: Order, as_json: bool) -> None:
+    """Print the most harmful (or helpful) training samples of a job."""
+    client = service()
+    if as_json:
+        for row in client.scores(job, order=order, limit=limit):
+            click.echo(json.dumps({k: v for k, v in vars(row).items() if k != "contributions"}))
+        return
+    print_top(client, job, limit, order)
+
+
+@click.command()
+@click.argument("job")
+@click.argument("query", type=click.IntRange(min=0))
+@click.option("-n", "limit", type=ROWS, default=10, show_default=True, help="Rows of each.")
+def influences(job: str, query: int, limit: int) -> None:
+    """Print the training samples behind one QUERY sample (jobs with per_query=true)."""
+    client = service()
+    sides: tuple[Side, ...] = ("opponents", "proponents")
+    for order in sides:
+        table = columns(order, "sample", "score", "label", numbers=True)
+        for row in client.influences(job, query, order=order, limit=limit):
+            name = str(row.sample_index if row.sample_id is None else row.sample_id)
+            table.add_row(str(row.rank), name, f"{row.score:+.3e}", plain(row.label))
+        out.print(table)
+
+
+@click.command()
+@click.argument("job")
+def cancel(job: str) -> None:
+    """Cancel a job."""
+    click.echo(service().cancel(job).status)
+
+
+@click.command()
+@click.option("-n", "limit", type=ROWS, default=20, show_default=True)
+def jobs(limit: int) -> None:
+    """List the jobs, newest first."""
+    table = columns("job", "type", "status", "method", "name", "created")
+    for job in service().jobs(limit=limit):
+        created = f"{job.created_at:%Y-%m-%d %H:%M}" if job.created_at else ""
+        table.add_row(job.id, job.type, job.status, (job.method or {}).get("name", ""), job.name, created)
+    out.print(table)
+
+
+@click.command()
+@click.option("-n", "limit", type=ROWS, default=20, show_default=True)
+def datasets(limit: int) -> None:
+    """List the data sets."""
+    table = columns("data set", "status", "samples", "classes", "name")
+    for one in service().datasets(limit=limit):
+        table.add_row(one.id, one.status, str(one.num_samples or ""), str(one.num_classes or ""), one.name)
+    out.print(table)
