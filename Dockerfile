@@ -7,7 +7,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/diffin/bin:$PAT
 WORKDIR /src
 RUN python -m venv /opt/diffin
 COPY requirements/ requirements/
-RUN pip install --require-hashes --requirement requirements/server.txt \
+RUN pip install --no-deps --require-hashes --requirement requirements/server.txt \
     && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement requirements/torch.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY app/ app/

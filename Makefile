@@ -69,12 +69,13 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--no-annotate --no-header --override requirements/overrides.txt --no-emit-package torch
 
 # torch stays out of the hashed lock: its builds for CPU and CUDA share a version, not a hash. What it
-# needs is in the lock, so its own index is asked for nothing but torch.
+# needs is in the lock, so its own index is asked for nothing but torch. The lock is whole, and what asks
+# for torch in it must not fetch another one: hence --no-deps.
 $(VENV)/.installed: requirements/lock.txt requirements/torch.txt pyproject.toml
 	@$(MAKE) python
 	@echo "installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --require-hashes --requirement requirements/lock.txt
+	@$(PIP) install --no-deps --require-hashes --requirement requirements/lock.txt
 	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements/torch.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

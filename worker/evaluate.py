@@ -28,7 +28,7 @@ from worker.influence.score import score
 from worker.influence.trajectory import Checkpoint
 from worker.influence.trial import Reproduced, Trial, groups, workable
 from worker.influence.trial import reproduce as replay
-from worker.job import Place, locked
+from worker.job import Place, finished, locked
 from worker.lease import Renewal
 from worker.plan import measure
 from worker.problems import UserError
@@ -50,10 +50,8 @@ def survey(mine: Process, row: Work, renewal: Renewal) -> None:
     total = 1 + sum(len(group.runs) for group in retrainings)
     chosen_by_scores = asked["sampling"] == "mixed"
     with mine.database.transaction() as session:
-        record = locked(session, job.id)
-        work.finish(session, renewal.lease)
-        if record.status == "cancelling":
-            jobs.settle_cancelled(session, mine.blobs, record)
+        record = finished(session, mine, job.id, renewal.lease)
+        if record is None:
             return
         jobs.set_plan(record, plan, total)
         for number in job.judged:

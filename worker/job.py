@@ -141,6 +141,20 @@ def locked(session: Session, job_id: str) -> tables.Job:
     return record
 
 
+def finished(session: Session, mine: Process, job_id: str, lease: work.Lease) -> tables.Job | None:
+    """The job's record, locked, its unit in hand finished; None where that settles its cancellation.
+
+    Raises:
+        LeaseLostError: the job is gone, or the unit somebody else's.
+    """
+    record = locked(session, job_id)
+    work.finish(session, lease)
+    if record.status != "cancelling":
+        return record
+    jobs.settle_cancelled(session, mine.blobs, record)
+    return None
+
+
 def load(mine: Process, job_id: str) -> InfluenceJob:
     """The job, from what this process has at hand if it is the same one.
 

@@ -12,7 +12,7 @@ from app.store.tables import Work
 from worker import job as influence_job
 from worker.influence.memory import chunk_size
 from worker.influence.task import whole
-from worker.job import InfluenceJob, Place, locked
+from worker.job import InfluenceJob, Place, finished
 from worker.lease import Renewal
 from worker.problems import TOO_LARGE, UserError
 from worker.process import Process
@@ -28,10 +28,8 @@ def plan(mine: Process, row: Work, renewal: Renewal) -> None:
     size = _block_size(mine, len(job.train), len(places), chunk, seconds * max(map(job.per_sample, places)))
     total = job.asked.repeats * sum(job.asked.cost(extent) for extent in job.extents)
     with mine.database.transaction() as session:
-        record = locked(session, job.id)
-        work.finish(session, renewal.lease)
-        if record.status == "cancelling":
-            jobs.settle_cancelled(session, mine.blobs, record)
+        record = finished(session, mine, job.id, renewal.lease)
+        if record is None:
             return
         jobs.set_plan(record, {"chunk": chunk, "block": size}, total)
         for place in reversed(places):

@@ -30,7 +30,7 @@ from worker.influence.training import (
     steps,
 )
 from worker.influence.trajectory import draw_rows
-from worker.job import locked
+from worker.job import finished, locked
 from worker.lease import Renewal
 from worker.loading.checkpoint import CheckpointInfo
 from worker.outcome import outcome
@@ -61,10 +61,8 @@ def prepare(mine: Process, row: Work, renewal: Renewal) -> None:
     with ExitStack() as files:
         first = _written(mine, files, job, 0, State(params, {}), held)
         with mine.database.transaction() as session:
-            record = locked(session, job.id)
-            work.finish(session, renewal.lease)
-            if record.status == "cancelling":
-                jobs.settle_cancelled(session, mine.blobs, record)
+            record = finished(session, mine, job.id, renewal.lease)
+            if record is None:
                 return
             training.keep(session, mine.blobs, job.id, first)
             jobs.set_plan(record, {"unit": size}, job.total)
@@ -137,10 +135,8 @@ def conclude(mine: Process, row: Work, renewal: Renewal) -> None:
     }
     recipe = job.recipe
     with mine.database.transaction() as session:
-        record = locked(session, job.id)
-        work.finish(session, renewal.lease)
-        if record.status == "cancelling":
-            jobs.settle_cancelled(session, mine.blobs, record)
+        record = finished(session, mine, job.id, renewal.lease)
+        if record is None:
             return
         trajectory = training.record(
             session,
