@@ -216,6 +216,12 @@ def check_fits(trajectory: Trajectory, dataset: Dataset, pointer: str) -> None:
     if wrong:
         raise ApiProblem(422, "shape_mismatch", f"The data set {dataset.id}: {wrong}", pointer=pointer)
     task = Task.model_validate(trajectory.task)
+    if task.type != "causal_lm" and target.get("taken_from"):
+        detail = (
+            f"The data set {dataset.id} has no targets, which {task.type} wants: send it with them. Token "
+            "ids alone are for causal_lm."
+        )
+        raise ApiProblem(422, "no_targets", detail, pointer=pointer)
     wrong = config.check_targets(
         task, tuple(target["shape"]), target["dtype"], target.get("min"), target.get("max")
     )

@@ -49,6 +49,12 @@ class Target(BaseModel):
     dtype: str
     min: float | None = None
     max: float | None = None
+    taken_from: Literal["inputs"] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="`inputs`: the file holds no targets, and its token ids stand for them, which is what "
+        "causal_lm wants and no other task.",
+    )
 
 
 TABLE: dict[str, Any] = {

@@ -52,6 +52,7 @@ TITLES = {
     "label_out_of_range": "Targets do not fit the network's outputs",
     "learning_rates_mismatch": "Learning rates do not fit the steps",
     "no_checkpoints": "The trajectory has no checkpoint",
+    "no_targets": "The data set has no targets",
     "no_parameters": "No tensor of the network is meant",
     "not_computed": "The job did not compute this",
     "nothing_drawn": "Repeating the job would change nothing",

@@ -33,7 +33,8 @@ class DatasetCalls(Calls):
         like: str | Dataset | None = None,
         progress: Sent | None = None,
     ) -> Dataset:
-        """Sends a file, streamed, or the arrays `inputs` [N, …], `targets` [N] or [N, …] and `ids` [N].
+        """Sends a file, streamed, or the arrays `inputs` [N, …], `targets` [N] or [N, …] and `ids` [N]; the
+        token ids of a causal language model, `inputs` [N, L], need no targets.
 
         The answer is still `validating`; `ready()` waits for the verdict, and `submit()` does so by itself.
 
@@ -57,11 +58,12 @@ class DatasetCalls(Calls):
                 form["like"] = self.ready(self.dataset(like)).id
             upload = Upload(path, progress, {"tokenizer_file": Path(tokenizer)} if tokenizer else {})
             return self._read(Dataset, self._transport.send("POST", "/v1/datasets", form=form, upload=upload))
-        if inputs is None or targets is None:
+        if inputs is None:
             raise ValueError("give the path of a file, or the arrays inputs= and targets=")
         import numpy as np  # only arrays need it
 
-        arrays: Json = {"inputs": inputs, "targets": targets} | ({} if ids is None else {"ids": ids})
+        arrays: Json = {"inputs": inputs, "targets": targets, "ids": ids}
+        arrays = {name: values for name, values in arrays.items() if values is not None}
         with tempfile.TemporaryDirectory(prefix="diffin-") as folder:
             file = Path(folder) / f"{name or 'dataset'}.npz".replace(os.sep, "-")
             np.savez(file, **arrays)

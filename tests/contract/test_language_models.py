@@ -120,6 +120,10 @@ def test_wrong_labels_are_suspicious_to_a_bert(client: httpx.Client, questions: 
         name="diff_in", lanczos_steps=3,
     )  # fmt: skip
     assert all(row["agrees"] == (row["label"] == row["predicted_label"]) for row in rows)
+    alone = walk.dataset(client, walk.npz(inputs=questions.inputs))
+    assert alone["target"]["taken_from"] == "inputs"
+    refused = walk.ok(walk.post_job(client, run, alone["id"], alone["id"]), 422)
+    assert refused["code"] == "no_targets" and "has no targets" in refused["detail"]
     wrong = np.isin(np.arange(TRAIN), questions.flipped)
     assert roc_auc_score(wrong, [row["suspicion"] for row in rows]) >= 0.65
 
@@ -145,6 +149,10 @@ def test_texts_without_order_are_harmful_to_a_gpt(client: httpx.Client, question
         walk.npz(inputs=questions.query_inputs, targets=questions.query_inputs),
         name="tracin",
     )  # fmt: skip
+    alone = scored(
+        client, run, walk.npz(inputs=inputs), walk.npz(inputs=questions.query_inputs), name="tracin"
+    )
+    assert [row["score"] for row in alone] == [row["score"] for row in rows]
     short = walk.dataset(client, walk.npz(inputs=inputs, targets=inputs[:, 1:]))["id"]
     refused = walk.ok(walk.post_job(client, run, short, short), 422)
     assert "11 tokens long, inputs 12" in refused["detail"]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
@@ -22,7 +23,7 @@ from worker.loading.ids import write_ids
 from worker.loading.imagefolder import ENDINGS, open_imagefolder
 from worker.loading.jsonl import open_jsonl
 from worker.loading.kinds import kind_of
-from worker.loading.layouts import input_layout, target_layout
+from worker.loading.layouts import input_layout, target_layout, token_layout
 from worker.loading.npz import open_npz
 from worker.loading.parquet import open_parquet
 from worker.loading.rows import load_table
@@ -32,6 +33,7 @@ from worker.loading.tensors import sources
 from worker.loading.webdataset import open_webdataset
 
 REQUIRED, ALLOWED = ("inputs", "targets"), ("inputs", "targets", "ids")
+TOKENS = 2  # axes of token ids: [N, L]
 FILES = {"inputs": "inputs.npy", "targets": "targets.npy", "ids": "ids.npy", "shown": "shown.bin"}
 MOST_CLASSES, MOST_COUNTED = 1_000_000, 10_000
 COUNTED_AT_ONCE = 1_000_000
@@ -67,13 +69,17 @@ HOW = {
 
 @dataclass(frozen=True)
 class ArrayInfo:
-    """One canonical array: `shape` is a sample's, [min, max] the range of all its values."""
+    """One canonical array: `shape` is a sample's, [min, max] the range of all its values.
+
+    `taken_from` is "inputs" of targets that the file does not hold: its token ids stand for them.
+    """
 
     shape: list[int]
     dtype: str
     min: float
     max: float
     kind: str = "array"
+    taken_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,9 @@ class DatasetInfo:
 
     def as_dict(self) -> dict[str, Any]:
         told = asdict(self)
+        for array in (told["input"], told["target"]):
+            if array["taken_from"] is None:
+                del array["taken_from"]
         return {name: value for name, value in told.items() if value is not None or name not in OPTIONAL}
 
 
@@ -177,7 +186,7 @@ def _of_table(found: dict[str, Any], out_dir: Path, kind: str) -> DatasetInfo:
         class_counts=counts,
         has_ids=found["has_ids"],
         input=_info(inputs, input_range),
-        target=_info(targets, target_range),
+        target=_info(targets, target_range, found["taken_from"]),
         encoding=found["encoding"],
         format=kind,
     )
@@ -186,12 +195,17 @@ def _of_table(found: dict[str, Any], out_dir: Path, kind: str) -> DatasetInfo:
 def _load(arrays: Mapping[str, Source], out_dir: Path) -> DatasetInfo:
     _check_names(arrays)
     _check_shapes(arrays)
-    inputs, targets = arrays["inputs"], arrays["targets"]
-    layout, labels = input_layout(inputs), target_layout(targets)
+    inputs, targets = arrays["inputs"], arrays.get("targets")
+    layout = input_layout(inputs)
+    labels = token_layout(inputs) if targets is None else target_layout(targets)
     if "ids" in arrays:
         write_ids(arrays["ids"], out_dir / "ids.npy")
     input_range = write_canonical(inputs, layout, out_dir / "inputs.npy")
-    target_range = write_canonical(targets, labels, out_dir / "targets.npy")
+    if targets is None and labels == layout:
+        target_range = input_range
+        shutil.copyfile(out_dir / "inputs.npy", out_dir / "targets.npy")
+    else:
+        target_range = write_canonical(targets or inputs, labels, out_dir / "targets.npy")
     num_classes, counts = _classes(labels, target_range, out_dir / "targets.npy")
     return DatasetInfo(
         num_samples=inputs.shape[0],
@@ -199,22 +213,27 @@ def _load(arrays: Mapping[str, Source], out_dir: Path) -> DatasetInfo:
         class_counts=counts,
         has_ids="ids" in arrays,
         input=_info(layout, input_range),
-        target=_info(labels, target_range),
+        target=_info(labels, target_range, "inputs" if targets is None else None),
     )
 
 
-def _info(layout: Layout, values: Range) -> ArrayInfo:
-    return ArrayInfo(list(layout.shape), layout.dtype, values.minimum, values.maximum, layout.kind)
+def _info(layout: Layout, values: Range, taken_from: str | None = None) -> ArrayInfo:
+    return ArrayInfo(
+        list(layout.shape), layout.dtype, values.minimum, values.maximum, layout.kind, taken_from
+    )
 
 
 def _check_names(arrays: Mapping[str, Source]) -> None:
     names = ", ".join(quoted(name) for name in list(arrays)[:20]) or "nothing"
     missing = [name for name in REQUIRED if name not in arrays]
+    if missing == ["targets"] and _are_tokens(arrays["inputs"]):
+        missing = []
     if missing:
         raise LoadError(
             "missing_array",
             f"The file lacks {' and '.join(missing)} (it holds {names}). Name the arrays inputs [N, …], "
-            "targets [N] or [N, …] and, if you like, ids [N].",
+            "targets [N] or [N, …] (token ids, integers [N, L], of a causal language model need none) "
+            "and, if you like, ids [N].",
             [at(pointer(name), "is missing") for name in missing],
         )
     unknown = [name for name in arrays if name not in ALLOWED]
@@ -225,6 +244,10 @@ def _check_names(arrays: Mapping[str, Source]) -> None:
             "inputs, targets and ids; leave the rest out.",
             [at(pointer(name), "is not known") for name in unknown],
         )
+
+
+def _are_tokens(inputs: Source) -> bool:
+    return inputs.dtype.kind in "iu" and len(inputs.shape) == TOKENS
 
 
 def _check_shapes(arrays: Mapping[str, Source]) -> None:

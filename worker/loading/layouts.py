@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worker.loading.canonical import Layout
-from worker.loading.errors import LoadError, at, pointer
+from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.source import Source
 
 CHANNELS = (1, 3, 4)
@@ -38,6 +38,19 @@ def target_layout(source: Source) -> Layout:
     if kind == "f":
         return Layout(shape, "float32")
     return Layout(() if shape == (1,) else shape, "int64")
+
+
+def token_layout(source: Source) -> Layout:
+    """Token ids [L] as the targets of a causal language model: they stay a list, one token long as well."""
+    shape, kind = source.shape[1:], source.dtype.kind
+    if kind not in "iu" or len(shape) != 1:
+        raise LoadError(
+            "missing_array",
+            f"{quoted(source.name)!r} holds no lists of token ids, which alone need no targets: name the "
+            'column of the targets, e.g. columns: {"targets": "label"}.',
+            [at("/columns/targets", "is missing")],
+        )
+    return Layout(shape, "int64")
 
 
 def _unsupported(source: Source) -> LoadError:

@@ -30,7 +30,7 @@ class Lists:
     ) -> None:
         self.columns = (column,)
         self._name, self._arrange = column, arrange
-        self._max_length, self._padding_id = max_length, padding_id
+        self.max_length, self._padding_id = max_length, padding_id
         self._shape: tuple[int, ...] | None = None
         self._dtype: np.dtype[Any] | None = None
         self._ragged = False
@@ -53,8 +53,8 @@ class Lists:
         shape = tuple(int(one[0]) if len(one) else 0 for one in lengths)
         even = all((one == one[:1]).all() for one in lengths)
         self._longest = max(self._longest, int(lengths[0].max(initial=0)))
-        if self._max_length is not None:
-            self._cut += int((lengths[0] > self._max_length).sum())
+        if self.max_length is not None:
+            self._cut += int((lengths[0] > self.max_length).sum())
         if kind != "nothing":
             found = np.dtype(inner.type.to_pandas_dtype()) if kind != "floats" else np.dtype(np.float64)
             self._dtype = found if self._dtype in (None, found) else np.promote_types(self._dtype, found)
@@ -65,10 +65,10 @@ class Lists:
 
     def settle(self) -> Layout:
         shape, dtype = self._shape or (0,), self._dtype or np.dtype(np.float64)
-        if len(shape) == 1 and (self._ragged or self._max_length is not None):
+        if len(shape) == 1 and (self._ragged or self.max_length is not None):
             if dtype.kind not in "iu":
                 raise self._refused("holds lists of several lengths; all must have the same")
-            shape, dtype = (self._max_length or self._longest,), np.dtype(np.int64)
+            shape, dtype = (self.max_length or self._longest,), np.dtype(np.int64)
             self._ragged = True
         self._dtype, self._shape = dtype, shape
         self._layout = self._arrange(Source(self._name, (1, *shape), dtype, lambda rows: iter(())))

@@ -22,14 +22,14 @@ from worker.loading.features import Features
 from worker.loading.ids import IdWriter, check_distinct
 from worker.loading.images import Images
 from worker.loading.labels import Labels
-from worker.loading.layouts import input_layout, target_layout
+from worker.loading.layouts import input_layout, target_layout, token_layout
 from worker.loading.lists import Lists
 from worker.loading.npy_files import NpyFiles
 from worker.loading.roles import Roles, no_targets, roles
 from worker.loading.shown import MOST_COLUMNS, ShownWriter, as_json
 from worker.loading.source import BLOCK_BYTES, MOST_SAMPLE_BYTES, Block
 from worker.loading.table import Batch, Table, first_kind, plain, slices, value_kind
-from worker.loading.text import NextTokens, Text, known_length, texts
+from worker.loading.text import UNUSED, NextTokens, Text, known_length, texts
 
 MOST_PART_ROWS = 4096  # as Python objects, rows take many times their room
 SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk
@@ -54,7 +54,7 @@ def load_table(table: Table, asked: Asked, out_dir: Path) -> dict[str, Any]:
     """Writes `inputs.npy`, `targets.npy` and, where there are such, `ids.npy` and `shown.bin`.
 
     Returns:
-        {rows, layouts: (inputs, targets), ranges: (inputs, targets), encoding, has_ids, shown}.
+        {rows, layouts: (inputs, targets), ranges: (inputs, targets), encoding, has_ids, taken_from}.
 
     Raises:
         LoadError: the file is refused.
@@ -76,6 +76,7 @@ def load_table(table: Table, asked: Asked, out_dir: Path) -> dict[str, Any]:
         "layouts": layouts,
         "ranges": ranges,
         "has_ids": ids is not None,
+        "taken_from": "inputs" if chosen.targets is None or isinstance(targets, NextTokens) else None,
         "encoding": {
             "columns": {
                 "inputs": list(chosen.inputs) if chosen.together else chosen.inputs[0],
@@ -133,11 +134,14 @@ def _unreadable(name: str, kind: str) -> LoadError:
 
 def _targets(table: Table, chosen: Roles, asked: Asked, inputs: Any) -> Any:
     """Labels, numbers or lists; captions where the inputs are images; where they are text and nothing else is
-    the target, the text itself.
+    the target, the text itself; likewise its token ids.
     """
     if isinstance(inputs, Text) and chosen.targets in (None, chosen.inputs[0]) and asked.tokenizer:
         told = inputs.told()
         return NextTokens(chosen.inputs[0], asked.tokenizer, told["max_length"], told["padding_id"])
+    if isinstance(inputs, Lists) and chosen.targets in (None, chosen.inputs[0]):
+        arrange = token_layout if chosen.targets is None else target_layout
+        return Lists(chosen.inputs[0], arrange, inputs.max_length, UNUSED)
     if chosen.targets is None:
         raise no_targets(table)
     kind, _ = first_kind(table, chosen.targets)

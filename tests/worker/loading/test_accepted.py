@@ -17,6 +17,7 @@ from safetensors.torch import save as save_torch
 from tests.worker.loading.files import (
     Array,
     Load,
+    Refuse,
     X,
     Y,
     allocating_at_most,
@@ -41,6 +42,19 @@ def test_a_plain_npz(load: Load, out: Path) -> None:
     np.testing.assert_array_equal(canonical(out), X)
     np.testing.assert_array_equal(canonical(out, "targets"), Y)
     assert sorted(p.name for p in out.iterdir()) == ["inputs.npy", "targets.npy"]
+
+
+def test_token_ids_alone_are_their_own_targets(load: Load, refuse: Refuse, out: Path) -> None:
+    tokens = np.array([[5, 6, 1], [7, 1, 1]], np.int32)
+    for values in (tokens, tokens.astype(np.uint8), tokens[:, :1].copy()):
+        for file in (npz(inputs=values, ids=["a", "b"]), save_safetensors({"inputs": values})):
+            info = load(file)
+            np.testing.assert_array_equal(canonical(out), values)
+            np.testing.assert_array_equal(canonical(out, "targets"), values)
+            assert info.target.taken_from == "inputs" and info.target.dtype == "int64"
+            assert info.target.shape == info.input.shape == [values.shape[1]] and info.num_classes is None
+    for no_tokens in (X, Y, tokens[..., None]):
+        assert "lacks targets" in refuse(npz(inputs=no_tokens), "missing_array").detail
 
 
 def test_a_packed_npz(load: Load, out: Path) -> None:

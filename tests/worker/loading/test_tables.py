@@ -161,6 +161,24 @@ def test_token_ids_of_any_length_are_padded(load: Load, refuse: Refuse, out: Pat
     assert canonical(out).tolist() == [[3, 0]]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_lists_of_token_ids_alone_are_their_own_targets(
+    load: Load, refuse: Refuse, out: Path, kind: str
+) -> None:
+    tokens = [[5, 6], [7], [8, 9, 10]]
+    file = parquet({"tokens": tokens}) if kind == "parquet" else jsonl([{"tokens": one} for one in tokens])
+    info = load(file, kind, padding_id=0)
+    assert info.target.taken_from == "inputs" and info.target.shape == info.input.shape == [3]
+    assert canonical(out).tolist() == [[5, 6, 0], [7, 0, 0], [8, 9, 10]]
+    assert canonical(out, "targets").tolist() == [[5, 6, -100], [7, -100, -100], [8, 9, 10]]
+    load(jsonl([{"id": "a", "tokens": [3]}]), "jsonl", like=info.encoding)
+    assert canonical(out, "targets").tolist() == [[3, -100, -100]]
+    load(file, kind, padding_id=0, max_length=2)
+    assert canonical(out, "targets").tolist() == [[5, 6], [7, -100], [8, 9]]
+    refused = refuse(jsonl([{"pixels": [0.5, 1.5]}]), "missing_array", "jsonl")
+    assert "no lists of token ids" in refused.detail
+
+
 def test_several_targets_are_a_column_of_lists(load: Load, out: Path) -> None:
     load(jsonl([{"x": 1, "y": [0.5, 1]}, {"x": 2, "y": [2, 3.5]}]), "jsonl")
     assert canonical(out, "targets").tolist() == [[0.5, 1], [2, 3.5]]
