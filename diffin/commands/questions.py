@@ -9,7 +9,8 @@ import click
 from diffin.commands.shared import (
     ROWS,
     check_method,
-    data_set,
+    data_sets,
+    described,
     err,
     option,
     out,
@@ -25,6 +26,7 @@ from diffin.progress import waiting
 @click.command()
 @click.option("--train", required=True, help="Training set: a file, or the id of one uploaded (ds_…).")
 @click.option("--query", help="Query set, likewise: whose loss is asked about.")
+@described
 @click.option(
     "--trajectory",
     "trajectories",
@@ -41,6 +43,8 @@ from diffin.progress import waiting
 def submit(
     train: str,
     query: str | None,
+    columns: str | None,
+    tokenizer: str | None,
     trajectories: Sequence[str],
     method: str,
     options: Sequence[str],
@@ -55,7 +59,7 @@ def submit(
     check_method(client, asked)  # before anything is sent
     runs = [run_of(client, one) for one in trajectories]
     run = runs[0] if len(runs) == 1 else runs
-    train_set, query_set = data_set(client, train), data_set(client, query) if query else None
+    train_set, query_set = data_sets(client, train, query, columns, tokenizer)
     if estimate:
         out.print_json(data=vars(client.estimate(run, train_set, query_set, method=asked, seed=seed)))
         return
@@ -69,6 +73,7 @@ def submit(
 @click.command()
 @click.option("--data", required=True, help="Training set: a file, or the id of one uploaded (ds_…).")
 @click.option("--query", help="Query set, likewise: how well it does there is told at the end.")
+@described
 @click.option("--architecture", help="Name of a registered network; see `GET /v1/architectures`.")
 @click.option("--config", default="{}", help="The network's config, as JSON.")
 @click.option("--trajectory", help="In place of --architecture: the id of a run of the network (tr_…).")
@@ -81,6 +86,8 @@ def submit(
 def train(
     data: str,
     query: str | None,
+    columns: str | None,
+    tokenizer: str | None,
     architecture: str | None,
     config: str,
     trajectory: str | None,
@@ -95,7 +102,7 @@ def train(
     client = service()
     told = read_json("--recipe", recipe) if recipe else None
     network = {"name": architecture, "config": read_json("--config", config)} if architecture else None
-    train_set, query_set = data_set(client, data), data_set(client, query) if query else None
+    train_set, query_set = data_sets(client, data, query, columns, tokenizer)
     job = client.train(
         train_set,
         query=query_set,
@@ -116,6 +123,7 @@ def train(
 @click.command()
 @click.option("--train", "data", required=True, help="Training set: a file, or the id of one (ds_…).")
 @click.option("--query", required=True, help="Query set, likewise.")
+@described
 @click.option("--trajectory", required=True, help="A Recorder's folder, or the id of one uploaded (tr_…).")
 @click.option(
     "--method",
@@ -134,6 +142,8 @@ def train(
 def evaluate(
     data: str,
     query: str,
+    columns: str | None,
+    tokenizer: str | None,
     trajectory: str,
     methods: Sequence[str],
     leave_one_out: int,
@@ -146,10 +156,12 @@ def evaluate(
     """Ask how far to trust the scores on a run, by training it again; print the job's id."""
     client = service()
     asked = [read_json("--method", one) if one.lstrip().startswith("{") else {"name": one} for one in methods]
+    run = run_of(client, trajectory)
+    train_set, query_set = data_sets(client, data, query, columns, tokenizer)
     job = client.evaluate(
-        run_of(client, trajectory),
-        data_set(client, data),
-        data_set(client, query),
+        run,
+        train_set,
+        query_set or query,
         methods=asked,
         leave_one_out=leave_one_out,
         subsets=subsets,

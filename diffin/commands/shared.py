@@ -22,6 +22,7 @@ from diffin.recording import Recording
 # A pipe has no width to wrap at.
 out = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=250)
 err = Console(stderr=True)
+ARRAYS = ("npz", "safetensors")  # files and formats that hold no tables, text or images
 ROWS = click.IntRange(min=1)
 
 
@@ -66,13 +67,54 @@ def check_method(client: Diffin, asked: dict[str, Any]) -> None:
         raise click.BadParameter(f"{asked['name']} has no option {', '.join(unknown)}; it has {options}")
 
 
-def data_set(client: Diffin, given: str) -> Dataset:
+def described(command: Any) -> Any:
+    """The options that say how data sent as a table, text or images are to be read."""
+    columns = click.option(
+        "--columns", help="Of a table: {inputs, targets, id}, as JSON or a file of it; see docs/data.md."
+    )
+    tokenizer = click.option(
+        "--tokenizer",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Of text: the network's tokenizer.json.",
+    )
+    return columns(tokenizer(command))
+
+
+def data_sets(
+    client: Diffin, train: str, query: str | None, columns: str | None, tokenizer: str | None
+) -> tuple[Dataset, Dataset | None]:
+    """The training set and the query set, each a file that is sent, or an id.
+
+    `columns` and `tokenizer` tell of the training set; a query set is read like it, so that names and
+    categories mean the same, unless one of the two holds arrays.
+    """
+    told = {"columns": read_json("--columns", columns) if columns else None, "tokenizer": tokenizer}
+    sent = [one for one in (train, query) if one is not None and _is_table(one)]
+    if any(told.values()) and not sent:
+        raise click.BadParameter("--columns and --tokenizer tell of tables and text, and none is sent")
+    train_set = _data_set(client, train, **(told if train in sent else {}))
+    if query is None:
+        return train_set, None
+    if query in sent and train_set.format not in ARRAYS:
+        return train_set, _data_set(client, query, like=train_set)
+    return train_set, _data_set(client, query, **(told if query in sent else {}))
+
+
+def _is_table(given: str) -> bool:
+    return not _is_id(given) and Path(given).suffix.removeprefix(".").lower() not in ARRAYS
+
+
+def _is_id(given: str) -> bool:
+    return given.startswith("ds_") and not Path(given).exists()
+
+
+def _data_set(client: Diffin, given: str, **told: Any) -> Dataset:
+    if _is_id(given):
+        return client.dataset(given)
     if not Path(given).exists():
-        if given.startswith("ds_"):
-            return client.dataset(given)
         raise click.BadParameter(f"there is no file {given}, and the id of a data set begins with ds_")
     with sending(f"sending {Path(given).name}", err) as progress:
-        return client.upload_dataset(given, progress=progress)
+        return client.upload_dataset(given, progress=progress, **told)
 
 
 def run_of(client: Diffin, given: str) -> Trajectory:
