@@ -92,5 +92,5 @@ def selected(arrays: Arrays, query: dict[str, Any] | None) -> np.ndarray[Any, np
     if not query:
         return None
     if query.get("labels") is not None:
-        return np.flatnonzero(np.isin(np.asarray(arrays.targets), query["labels"]))
+        return np.flatnonzero(np.isin(np.asarray(arrays.targets), arrays.numbers(query["labels"])))
     return np.asarray(query["indices"], dtype=np.int64)

@@ -24,6 +24,8 @@ from app.store.datasets import Arrays
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, TrajectoryFile
 from app.store.trajectories import order_source
 
+SHOWN = 40  # names of labels
+
 
 class Run(NamedTuple):
     """One trajectory of a job; checkpoints by step."""
@@ -70,7 +72,7 @@ def admit(
     trajectories: Mapping[str, str],
     train_id: str,
     query_id: str | None,
-    labels: Sequence[int] | None,
+    labels: Sequence[int | str] | None,
     indices: Sequence[int] | None,
     method: Options,
 ) -> Admitted:
@@ -245,7 +247,7 @@ def check_alike(train: Dataset, query: Dataset) -> None:
         raise ApiProblem(422, "shape_mismatch", detail, pointer="/query_dataset_id")
 
 
-def _count(arrays: Arrays, labels: Sequence[int] | None, indices: Sequence[int] | None) -> int:
+def _count(arrays: Arrays, labels: Sequence[int | str] | None, indices: Sequence[int] | None) -> int:
     """How many query samples are taken."""
     if indices is not None:
         beyond = [index for index in indices if index >= len(arrays)]
@@ -255,10 +257,25 @@ def _count(arrays: Arrays, labels: Sequence[int] | None, indices: Sequence[int] 
         return len(indices)
     if labels is None:
         return len(arrays)
+    unknown = [one for one in labels if isinstance(one, str) and one not in (arrays.classes or ())]
+    if unknown:
+        raise _unknown_labels(unknown, arrays.classes)
     found = (
-        np.isin(np.asarray(arrays.targets), np.asarray(labels)) if arrays.targets.ndim == 1 else np.zeros(1)
+        np.isin(np.asarray(arrays.targets), arrays.numbers(labels))
+        if arrays.targets.ndim == 1
+        else np.zeros(1)
     )
     if not found.any():
         detail = f"No query sample has any of the labels {list(labels)[:20]}."
         raise ApiProblem(422, "empty_query", detail, pointer="/query/labels")
     return int(found.sum())
+
+
+def _unknown_labels(unknown: Sequence[str], classes: Sequence[str] | None) -> ApiProblem:
+    shown = ", ".join(map(repr, unknown[:5]))
+    if classes is None:
+        detail = f"The query data set's labels have no names, so that {shown} is none: give numbers."
+    else:
+        known = ", ".join(map(repr, classes[:SHOWN])) + (", …" if len(classes) > SHOWN else "")
+        detail = f"No label of the query data set is called {shown}; its labels: {known}."
+    return ApiProblem(422, "unknown_label", detail, pointer="/query/labels")

@@ -92,6 +92,13 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def numbers(self, labels: Sequence[int | str]) -> list[int]:
+        """The labels by number, where some are told by name. Raises ValueError for a name of none."""
+        known = {name: number for number, name in enumerate(self.classes or ())}
+        if unknown := [one for one in labels if isinstance(one, str) and one not in known]:
+            raise ValueError(f"no label is called {unknown[0]!r}")
+        return [known[one] if isinstance(one, str) else one for one in labels]
+
     def sample(self, index: int) -> dict[str, Any]:
         """One sample's row: index, id, target, and what it is, where that is short enough to read."""
         target, value = np.asarray(self.targets[index]), np.asarray(self.inputs[index])

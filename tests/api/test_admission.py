@@ -177,6 +177,9 @@ def test_a_part_of_the_query_may_be_taken(service: Service, inputs: dict[str, st
 def test_a_part_of_the_query_that_is_not_there_is_refused(service: Service, inputs: dict[str, str]) -> None:
     answer = ask(service, inputs, query={"labels": [7]})
     assert pointers(problem(answer, 422, "empty_query")) == ["/query/labels"]
+    answer = ask(service, inputs, query={"labels": [1, "horse"]})
+    unnamed = problem(answer, 422, "unknown_label")
+    assert pointers(unnamed) == ["/query/labels"] and "have no names" in unnamed["detail"]
     answer = ask(service, inputs, query={"indices": [0, 12]})
     assert pointers(problem(answer, 422, "index_out_of_range")) == ["/query/indices"]
     problem(ask(service, inputs, query={"labels": [1], "indices": [1]}), 422, "validation_error")

@@ -114,6 +114,27 @@ def test_scores_name_labels_and_samples(client: httpx.Client, train: dict[str, A
     assert first["label_name"] == people_["income"][first["sample_index"]]
 
 
+def test_a_part_of_the_query_is_told_by_the_names_of_labels(
+    client: httpx.Client, train: dict[str, Any], trajectory: str
+) -> None:
+    data = train["id"]
+    incomes = people(N, 1)["income"]
+    found = {}
+    for labels in (["rich"], [1], ["rich", 0]):
+        method = {"name": "tracin", "per_query": True}
+        posted = walk.post_job(client, trajectory, data, data, {"labels": labels}, method=method)
+        assert walk.ok(posted, 202)["query"] == {"labels": labels}
+        job = walk.finished(client, posted.json()["id"])
+        assert job["status"] == "succeeded", job["error"]
+        found[str(labels)] = [row["score"] for row in walk.scores(client, job["id"])]
+        path = f"/v1/jobs/{job['id']}/queries/{incomes.index('poor')}/influences"
+        assert client.get(path).status_code == (200 if 0 in labels else 404)
+    assert found["['rich']"] == found["[1]"] != found["['rich', 0]"]
+    refused = walk.ok(walk.post_job(client, trajectory, data, data, {"labels": ["rich", "1"]}), 422)
+    assert refused["code"] == "unknown_label" and "'1'; its labels: 'poor', 'rich'" in refused["detail"]
+    assert refused["errors"][0]["pointer"] == "/query/labels"
+
+
 def test_labels_and_features_that_mean_something_else_are_refused(
     client: httpx.Client, train: dict[str, Any], trajectory: str
 ) -> None:

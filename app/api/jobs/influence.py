@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from sqlalchemy.orm import Session
 
 from app.api.admission import Admitted, admit
 from app.api.jobs.resource import RUNNING, JobFields, JobIn, fields
-from app.api.resources import INT64, Body, Id
+from app.api.resources import INT64, NO_NUL, Body, Id
 from app.catalog import DiffIn, Method
 from app.catalog.base import refusal
 from app.store import jobs
@@ -39,10 +39,17 @@ AVERAGED: dict[str, Any] = {
 }
 
 
+LabelName = Annotated[str, StringConstraints(strict=True, min_length=1, pattern=NO_NUL)]
+
+
 class QueryPart(Body):
     """Part of the query data set: the samples of these `labels`, or these `indices`, each once."""
 
-    labels: list[Annotated[int, Field(ge=-INT64, le=INT64)]] | None = Field(None, min_length=1)
+    model_config = ConfigDict(json_schema_extra={"examples": [{"labels": [2, "horse"]}, {"indices": [0, 7]}]})
+
+    labels: list[Annotated[int, Field(ge=-INT64, le=INT64)] | LabelName] | None = Field(
+        None, min_length=1, description="Numbers, or the names that the data set's `classes` tell."
+    )
     indices: list[Annotated[int, Field(ge=0, le=INT64)]] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
