@@ -25,8 +25,12 @@ def described(path: Path, info: GraphInfo) -> OnnxConfig:
     free = any(None in entry["shape"][1:] for entry in info.inputs)
     outputs = [entry["shape"] for entry in info.outputs]
     outputs = [[None] * len(shape) if free and len(shape) > TABLE else shape for shape in outputs]
+    first, *others = info.inputs
     return OnnxConfig(
-        takes=[Port(**entry) for entry in info.inputs],
+        takes=[
+            Port(**first),
+            *(Port(**one, vocab_size=_vocab_size(graph, tensors, one["name"])) for one in others),
+        ],
         gives=[
             Port(name=entry["name"], shape=shape, dtype="float32")
             for entry, shape in zip(info.outputs, outputs, strict=True)
@@ -34,14 +38,14 @@ def described(path: Path, info: GraphInfo) -> OnnxConfig:
         operators=info.operators,
         opset=info.opset,
         num_parameters=info.num_parameters,
-        vocab_size=_vocab_size(graph, tensors),
+        vocab_size=_vocab_size(graph, tensors, first["name"]),
         structure=_structure(graph, tensors),
     )
 
 
-def _vocab_size(graph: Graph, tensors: Mapping[str, torch.Tensor]) -> int | None:
-    """Rows of the smallest embedding that looks the graph's inputs up; None where there is none."""
-    ids = {entry.name for entry in graph.inputs}
+def _vocab_size(graph: Graph, tensors: Mapping[str, torch.Tensor], name: str) -> int | None:
+    """Rows of the smallest embedding that looks up the graph's input `name`; None where there is none."""
+    ids = {name}
     found = []
     for node in graph.nodes:
         if node.op in SIDEWAYS and node.inputs[0] in ids:

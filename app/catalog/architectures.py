@@ -184,7 +184,9 @@ GRAPH: dict[str, Any] = {
     "Nothing of it is run as code: an operator is looked up by its name, and those that are not among "
     "`operators` are named in the refusal. `schema` describes the config that is shown once a worker has "
     "read the graph.",
-    "inputs": "by the graph's input: tokens (integers), image ([batch, channels, height, width]) or features",
+    "inputs": "by its input: tokens (integers), image ([batch, channels, height, width]) or features. "
+    "For the task contrastive a second one takes the targets (token ids), and the outputs are the embeddings "
+    "[batch, d] of both and the scale of their products",
     "tensors": "the graph's initializers, by their names: those of the model's state_dict",
     "opsets": list(OPSETS),
     "operators": list(OPERATORS),

@@ -37,6 +37,11 @@ class Port(Strict):
     name: str
     shape: list[int | None]
     dtype: str
+    vocab_size: int | None = Field(
+        None,
+        exclude_if=lambda size: size is None,
+        description="Rows of the embedding that an input beside the first is looked up in.",
+    )
 
     @property
     def sample(self) -> tuple[int | None, ...]:
@@ -55,7 +60,7 @@ class OnnxConfig(Strict):
     opset: int = Field(description="The version of ONNX's operators.")
     num_parameters: int = Field(description="Trained values, buffers not counted.")
     vocab_size: int | None = Field(
-        None, description="Rows of the embedding that the inputs are looked up in."
+        None, description="Rows of the embedding that the first input is looked up in."
     )
     structure: str = Field(description="Digest of all but the values of parameters and buffers.")
 
@@ -74,26 +79,15 @@ class OnnxConfig(Strict):
         None if nothing is."""
         first = self.takes[0]
         if self.inputs == "tokens":
-            if dtype not in INTEGERS:
-                return f"samples are {dtype}; the network's input {first.name!r} takes token ids (integers)."
-            given = shape
-        else:
-            image = self.inputs == "image" or dtype == "uint8"
-            given = (image_shape(shape, dtype) if image else None) or shape
-        if not _fits(given, first.sample):
-            return (
-                f"samples are given to the network as {words(given)}; its input {first.name!r} takes "
-                f"{_free(first.sample)}."
-            )
-        if self.inputs == "tokens" and minimum is not None and minimum < 0:
-            return f"token ids go down to {minimum}; they must be 0 or more."
-        if self.vocab_size is not None and maximum is not None and maximum >= self.vocab_size:
-            return f"token ids go up to {maximum}, but the embedding has {self.vocab_size} rows (ids from 0)."
-        return None
+            return _check_tokens(first, self.vocab_size, shape, dtype, maximum, minimum)
+        image = self.inputs == "image" or dtype == "uint8"
+        return _check_shape(first, (image_shape(shape, dtype) if image else None) or shape)
 
     def check_task(self, task: Task) -> str | None:
-        """What is wrong with the network's outputs for this task; None if nothing is."""
+        """What is wrong with the network's inputs and outputs for this task; None if nothing is."""
         first = self.gives[0]
+        if task.type == "contrastive":
+            return self._check_pairs()
         if len(self.takes) > 1 or len(self.gives) > 1:
             return (
                 f"{task.type} wants one input and one output; the graph takes {len(self.takes)} and gives "
@@ -111,10 +105,31 @@ class OnnxConfig(Strict):
             )
         return None
 
+    def _check_pairs(self) -> str | None:
+        """What keeps the network from matching inputs with targets; None if nothing does."""
+        shapes = [one.shape for one in self.gives]
+        wanted = (
+            "contrastive wants a graph that takes a sample's inputs and its targets (token ids), and gives "
+            "embeddings [batch, d] of each and the scale of their products, a single number"
+        )
+        if len(self.takes) != 2 or len(shapes) != 3:
+            return f"{wanted}; this one takes {len(self.takes)} and gives {len(shapes)}."
+        if self.takes[1].dtype.startswith("float"):
+            return f"{wanted}; this one's second input {self.takes[1].name!r} is {self.takes[1].dtype}."
+        of_inputs, of_targets, scale = shapes
+        if len(of_inputs) != 2 or of_inputs != of_targets or scale not in ([], [1]):
+            given = ", ".join(_free(tuple(shape)) for shape in shapes)
+            return f"{wanted}; this one gives {given}."
+        return None
+
     def check_targets(
         self, task: Task, shape: Shape, dtype: str, minimum: float | None, maximum: float | None
     ) -> str | None:
         """What is wrong with targets of this shape (of one sample), dtype and range; None if nothing is."""
+        if task.type == "contrastive":
+            second = self.takes[1]
+            wrong = _check_tokens(second, second.vocab_size, shape, dtype, maximum, minimum)
+            return f"its targets are the network's second input, but {wrong}" if wrong else None
         given = self.gives[0].sample
         given = given[-1:] if task.type == "causal_lm" else given
         known = [size for size in given if size is not None]
@@ -124,6 +139,29 @@ class OnnxConfig(Strict):
         if task.type != "classification" and shape == given:
             shape = (outputs,)
         return task.check_targets(shape, dtype, minimum, maximum, outputs)
+
+
+def _check_tokens(
+    port: Port, vocabulary: int | None, shape: Shape, dtype: str, maximum: float | None, minimum: float | None
+) -> str | None:
+    if dtype not in INTEGERS:
+        return f"samples are {dtype}; the network's input {port.name!r} takes token ids (integers)."
+    if wrong := _check_shape(port, shape):
+        return wrong
+    if minimum is not None and minimum < 0:
+        return f"token ids go down to {minimum:g}; they must be 0 or more."
+    if vocabulary is not None and maximum is not None and maximum >= vocabulary:
+        return f"token ids go up to {maximum:g}, but the embedding has {vocabulary} rows (ids from 0)."
+    return None
+
+
+def _check_shape(port: Port, given: Shape) -> str | None:
+    if _fits(given, port.sample):
+        return None
+    return (
+        f"samples are given to the network as {words(given)}; its input {port.name!r} takes "
+        f"{_free(port.sample)}."
+    )
 
 
 def _fits(shape: Shape, wanted: tuple[int | None, ...]) -> bool:
