@@ -58,10 +58,14 @@ class DatasetCalls(Calls):
                 form["like"] = self.ready(self.dataset(like)).id
             upload = Upload(path, progress, {"tokenizer_file": Path(tokenizer)} if tokenizer else {})
             return self._read(Dataset, self._transport.send("POST", "/v1/datasets", form=form, upload=upload))
-        if inputs is None:
-            raise ValueError("give the path of a file, or the arrays inputs= and targets=")
         import numpy as np  # only arrays need it
 
+        values = np.asarray(inputs)
+        tokens = values.dtype.kind in "iu" and values.ndim == 2  # [N, L]
+        if inputs is None or (targets is None and not tokens):
+            raise ValueError(
+                "give the path of a file, or the arrays inputs= and targets= (token ids need no targets)"
+            )
         arrays: Json = {"inputs": inputs, "targets": targets, "ids": ids}
         arrays = {name: values for name, values in arrays.items() if values is not None}
         with tempfile.TemporaryDirectory(prefix="diffin-") as folder:

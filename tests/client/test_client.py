@@ -57,6 +57,13 @@ def test_an_invalid_checkpoint_says_why(
 def test_half_given_arrays_are_refused_before_anything_is_sent(client: Diffin) -> None:
     with pytest.raises(ValueError, match="inputs= and targets="):
         client.upload_dataset(inputs=np.zeros((3, 2), np.float32))
+    with pytest.raises(ValueError, match="inputs= and targets="):
+        client.upload_dataset(targets=[0, 1])
+
+
+def test_token_ids_are_sent_without_targets(client: Diffin) -> None:
+    texts = client.ready(client.upload_dataset(inputs=[[5, 6], [7, 1]], name="texts"))
+    assert client.sample(texts, 1)["target"] == [7, 1]
 
 
 def test_each_checkpoint_arrives_with_its_learning_rates(trajectory: Trajectory) -> None:
