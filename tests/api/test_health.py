@@ -96,7 +96,9 @@ def test_capabilities_tell_what_may_be_asked(service: Service, worker: None) -> 
     body = service.http.get("/v1/capabilities").json()
     assert set(body["methods"]) >= {"diff_in", "diff_in_eq9", "tracin", "loss"}
     assert set(body["architectures"]) >= {"linear", "mlp", "cnn", "resnet", "transformer"}
-    assert body["formats"] == ["npz", "safetensors"]
+    assert set(body["formats"]) == {
+        *("npz", "safetensors", "parquet", "csv", "jsonl", "imagefolder", "webdataset")
+    }
     assert body["limits"]["max_upload_bytes"] == service.settings.max_upload_bytes
     assert body["devices"] == ["cpu"]
     assert body["version"]

@@ -111,9 +111,10 @@ def test_a_file_of_exactly_the_limit_is_taken(service: Service) -> None:
 
 
 def test_a_body_over_the_limit_is_refused_by_its_length_before_it_comes(service: Service) -> None:
+    length = 2 * MAX_UPLOAD + OVERHEAD + 1  # a data set and its tokenizer
     head = (
         f"POST /v1/datasets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.project_id}\r\n"
-        f"Content-Type: {MULTIPART['Content-Type']}\r\nContent-Length: {MAX_UPLOAD + OVERHEAD + 1}\r\n\r\n"
+        f"Content-Type: {MULTIPART['Content-Type']}\r\nContent-Length: {length}\r\n\r\n"
     )
     address = httpx.URL(service.url)
     with socket.create_connection((address.host, address.port), timeout=10) as connection:
