@@ -8,10 +8,12 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from app import broker
 from app.settings import Settings
 from app.store.db import Message
 
 log = logging.getLogger(__name__)
+broker.register()
 
 # One try: the caller is a request, and the sweeper rings again for whatever nobody came for.
 IMPATIENT: dict[str, Any] = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Queue
 
+from app import broker
 from app.settings import Settings
 
+broker.register()
 _settings = Settings()
 
 celery = Celery("diffin", broker=_settings.broker_url, include=["worker.tasks"])
