@@ -21,8 +21,12 @@ from worker.influence.trajectory import Arrays, Checkpoint
 
 LABELS = torch.tensor([0, 2, 1])
 CPU = torch.device("cpu")
-CASES = [(name, "classification") for name in FAMILIES] + [
-    (name, "causal_lm") for name, family in FAMILIES.items() if family.causal
+EVERYDAY = {("bert", "classification"), ("llama", "classification"), ("gpt2", "causal_lm")}
+CASES = [
+    pytest.param(name, task, marks=[] if (name, task) in EVERYDAY else pytest.mark.slow)
+    for task in ("classification", "causal_lm")
+    for name, family in FAMILIES.items()
+    if family.causal or task == "classification"
 ]
 
 
