@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import ModelProto, NodeProto, TensorProto, checker, helper, inliner
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, checker, helper, inliner
 
 from worker.loading.errors import LoadError, corrupt, quoted
 from worker.loading.kinds import kind_of
@@ -14,7 +14,7 @@ from worker.loading.onnx_nodes import STANDARD
 from worker.loading.onnx_tensors import tensors_within
 
 MOST_BYTES = 2**31 - 1  # as protobuf itself
-MOST_NODES = 20_000
+MOST_NODES = 10_000
 MOST_TENSORS = 20_000
 MOST_DEPTH = 50  # of functions within functions
 MOST_NAME = 500
@@ -64,11 +64,13 @@ def within_limits(model: ModelProto) -> None:
         )
     if graph.sparse_initializer or model.training_info:
         raise LoadError("unsupported_graph", "Sparse tensors and training information are not supported.")
+    _without_subgraphs(model)
     nodes, tensors = _expanded_nodes(model), len(graph.initializer)
     if nodes > MOST_NODES or tensors > MOST_TENSORS:
         raise LoadError(
             "graph_too_large",
-            f"The graph has {nodes:,} nodes and {tensors:,} tensors; {MOST_NODES:,} of each at most.",
+            f"The graph has {nodes:,} nodes and {tensors:,} tensors; {MOST_NODES:,} nodes and "
+            f"{MOST_TENSORS:,} tensors at most.",
         )
     names = {
         *(name for node in graph.node for name in (*node.input, *node.output)),
@@ -82,15 +84,32 @@ def within_limits(model: ModelProto) -> None:
         )
 
 
+def _without_subgraphs(model: ModelProto) -> None:
+    """No operator with a graph in it is supported, and what it calls would not be counted."""
+    graphs = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+    found = {
+        node.op_type
+        for nodes in (model.graph.node, *(function.node for function in model.functions))
+        for node in nodes
+        if any(a.type in graphs or a.HasField("g") or a.graphs for a in node.attribute)
+    }
+    if found:
+        raise LoadError(
+            "unsupported_operator",
+            "The graph has operators with graphs in them, which are not supported: "
+            f"{', '.join(map(quoted, sorted(found)[:20]))}. Write the network without them.",
+        )
+
+
 def _expanded_nodes(model: ModelProto) -> int:
     """How many nodes the graph has once its functions are put in their places: they may multiply."""
-    counts: dict[tuple[str, str], int] = {}
-    functions = {(function.domain, function.name): function for function in model.functions}
+    counts: dict[tuple[str, str, str], int] = {}
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
 
-    def count(nodes: Any, above: tuple[tuple[str, str], ...]) -> int:
+    def count(nodes: Any, above: tuple[tuple[str, str, str], ...]) -> int:
         total = 0
         for node in nodes:
-            key = node.domain, node.op_type
+            key = node.domain, node.op_type, node.overload
             if key in functions and key not in counts:
                 if key in above or len(above) > MOST_DEPTH:
                     raise LoadError(

@@ -11,6 +11,7 @@ import torch
 from onnx import GraphProto, TensorProto
 
 from worker.influence.networks.graph import GraphError, GraphNetwork, Input
+from worker.influence.networks.graph.registry import TooLargeError
 from worker.loading.errors import LoadError, quoted
 from worker.loading.onnx_tensors import DTYPES
 
@@ -18,6 +19,7 @@ MOST_ENTRIES = 1 << 30  # of all values that a batch of two makes
 BATCHES = (2, 3)
 SINGLE_BATCHES = range(1, 33)  # sizes that may have been baked in
 GUESSES = (8, 32, 224)  # for sizes that are free beside the batch
+MOST_PLANNED = 20_000  # nodes, over all sizes that are tried to find why a graph fails
 FREE_BATCH = (
     "Export it for batches of any size: two samples or more as example inputs, and "
     "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) with one such entry an input."
@@ -100,7 +102,10 @@ def _shapes(network: GraphNetwork, batch: int, guess: int) -> list[tuple[int, ..
         )
         for entry in network.graph.inputs
     ]
-    plan = network.plan_of(inputs)
+    try:
+        plan = network.plan_of(inputs)
+    except TooLargeError as error:
+        raise LoadError("sample_too_large", f"{error}.") from error
     entries = sum(plan.sizes.values())
     if entries > MOST_ENTRIES:
         name = max(plan.sizes, key=lambda name: plan.sizes[name])
@@ -114,8 +119,13 @@ def _shapes(network: GraphNetwork, batch: int, guess: int) -> list[tuple[int, ..
 
 def _failed(network: GraphNetwork, error: GraphError) -> LoadError:
     """Tells a graph that can't be computed at all from one that can for batches of one size alone."""
+    free = any(None in entry.shape[1:] for entry in network.graph.inputs)
+    left = MOST_PLANNED
     for batch in SINGLE_BATCHES:
-        for guess in GUESSES:
+        for guess in GUESSES if free else GUESSES[:1]:
+            left -= len(network.graph.nodes)
+            if left < 0:
+                break
             try:
                 _shapes(network, batch, guess)
             except GraphError:

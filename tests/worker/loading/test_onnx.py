@@ -219,8 +219,11 @@ def test_a_tensor_that_is_not_of_its_shapes_size_is_refused(refuse: Refuse) -> N
          node("Expand", ["o", "n"], "e"), node("Exp", ["e"], "f"), node("ReduceSum", ["f"], "s"),
          node("Add", ["x", "s"])],
         [node("Constant", [], "n", value_ints=[1, 1 << 40]), node("Tile", ["x", "n"])],
+        [node("Constant", [], "a", value_int=0), node("Constant", [], "n", value_int=400_000_000),
+         node("Constant", [], "d", value_int=1), node("Range", ["a", "n", "d"], "r"),
+         node("Cast", ["r"], "f", to=1), node("ReduceSum", ["f"], "s"), node("Add", ["x", "s"])],
     ],
-    ids=["ConstantOfShape", "Expand", "Tile"],
+    ids=["ConstantOfShape", "Expand", "Tile", "Range"],
 )  # fmt: skip
 def test_what_would_grow_out_of_bounds_is_refused_without_being_allocated(
     refuse: Refuse, nodes: list[NodeProto]
@@ -246,6 +249,32 @@ def test_functions_that_multiply_are_counted_before_they_are_put_in_place(refuse
         body = [helper.make_node(name, [i], [o], domain=domain) for i, o in pairwise(chain)]
         made.functions.append(helper.make_function("own", f"f{level}", ["a"], ["b"], body, opsets))
     refuse(made, "graph_too_large")
+
+
+@pytest.mark.parametrize("hidden", ["overload", "If"])
+def test_functions_that_multiply_out_of_sight_are_refused(refuse: Refuse, hidden: str) -> None:
+    """Each calls the one before it twice, as another overload or in a branch."""
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    overload = "large" if hidden == "overload" else ""
+    made = model([helper.make_node("f27", ["x"], ["y"], domain="own", overload=overload)])
+    made.opset_import.append(opsets[1])
+    for level in range(28):
+        name, domain = ("Relu", "") if level == 0 else (f"f{level - 1}", "own")
+        calls = [helper.make_node(name, [i], [o], domain=domain, overload=overload if domain else "")
+                 for i, o in pairwise("acb")]  # fmt: skip
+        if hidden == "If" and level:
+            branch = helper.make_graph(calls, "g", [], [helper.make_tensor_value_info("b", 1, ["n"])])
+            calls = [node("Constant", [], "t", value=numpy_helper.from_array(np.array(True))),
+                     node("If", ["t"], "b", then_branch=branch, else_branch=branch)]  # fmt: skip
+        add = helper.make_function("own", f"f{level}", ["a"], ["b"], calls, opsets, overload=overload)
+        made.functions.append(add)
+    if overload:
+        relu = [node("Relu", ["a"], "b")]
+        made.functions.extend(
+            helper.make_function("own", f"f{i}", ["a"], ["b"], relu, opsets, overload="small")
+            for i in range(28)
+        )
+    refuse(made, "graph_too_large" if overload else "unsupported_operator")
 
 
 def test_functions_are_put_in_their_places(load: Load, out: Path) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 import torch
 
 from worker.influence.networks.graph.document import Graph, Node
-from worker.influence.networks.graph.registry import OPERATORS, Function, GraphError, Operator, Tensor
+from worker.influence.networks.graph.registry import (
+    OPERATORS,
+    Function,
+    GraphError,
+    Operator,
+    Tensor,
+    TooLargeError,
+)
 
 MOST_KEPT = 1 << 22  # entries of a value that is kept; larger ones are computed each time
 
@@ -80,6 +87,8 @@ def draft(graph: Graph, constants: Mapping[str, Tensor], forms: Mapping[str, Ten
     for node in graph.nodes:
         try:
             _add(made, node, OPERATORS[node.op], floating)
+        except TooLargeError:
+            raise
         except KeyError as error:
             raise GraphError(
                 f"{node.op} reads {error}, an output of an operator that is not made here"

@@ -19,6 +19,10 @@ class GraphError(ValueError):
     """The graph can't be run: says which operator, and why."""
 
 
+class TooLargeError(GraphError):
+    """A value would have too many entries."""
+
+
 class Operator(NamedTuple):
     """An ONNX operator.
 

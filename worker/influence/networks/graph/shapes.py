@@ -8,8 +8,9 @@ from math import ceil, prod
 import torch
 from torch.nn import functional as nnf
 
-from worker.influence.networks.graph.registry import GraphError, Tensor, operator, positive
+from worker.influence.networks.graph.registry import GraphError, Tensor, TooLargeError, operator, positive
 
+MOST_RANGE = 1 << 24  # entries of a Range: it is made for real, even where only shapes are asked for
 PADS = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
@@ -85,6 +86,8 @@ def constant_of_shape(shape: Sequence[int], value: Tensor) -> Tensor:
 
 @operator("Range", host=(0, 1, 2))
 def range_(start: float, limit: float, step: float, *, floating: torch.dtype) -> Tensor:
+    if step and (limit - start) / step > MOST_RANGE:
+        raise TooLargeError(f"A Range makes {(limit - start) / step:,.0f} values; {MOST_RANGE:,} at most")
     return torch.arange(start, limit, step, dtype=torch.int64 if isinstance(start, int) else floating)
 
 
