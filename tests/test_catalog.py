@@ -21,6 +21,7 @@ from app.catalog import (
     Optimizer,
     Parameters,
     Preprocessing,
+    Recipe,
     Task,
     list_architectures,
     list_methods,
@@ -301,3 +302,10 @@ def test_an_optimizer_has_the_options_of_its_own() -> None:
     ):
         with pytest.raises(ValidationError):
             Optimizer.model_validate(wrong)
+
+
+def test_learning_rates_beyond_float32_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"less than or equal to 10{30}"):
+        Recipe.model_validate(
+            {"schedule": {"name": "constant", "learning_rate": 1e308}, "batch_size": 8, "epochs": 1}
+        )

@@ -84,6 +84,8 @@ def _check_tokens_told(shape: Shape, dtype: str, maximum: float | None, vocabula
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MOST_RATE = 1e30  # beyond it, steps leave what float32 can hold before anything is computed
+Rate = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False)]
 
 
 class Preprocessing(Strict):
@@ -144,7 +146,7 @@ class Constant(Strict):
     """One learning rate throughout."""
 
     name: Literal["constant"]
-    learning_rate: Positive
+    learning_rate: Rate
 
     def rate(self, step: int, total: int) -> float:
         """η of `step`, counted from 0, of `total`."""
@@ -154,8 +156,8 @@ class Constant(Strict):
 class Falling(Strict):
     """From `learning_rate` down to `min_learning_rate`, after a linear warm-up."""
 
-    learning_rate: Positive
-    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    learning_rate: Rate
+    min_learning_rate: Annotated[float, Field(ge=0, le=MOST_RATE)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
     def rate(self, step: int, total: int) -> float:
@@ -192,7 +194,7 @@ class StepDecay(Strict):
     """`learning_rate`, times `gamma` every `step_size` steps."""
 
     name: Literal["step"]
-    learning_rate: Positive
+    learning_rate: Rate
     step_size: Annotated[int, Field(ge=1)]
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from unicodedata import category
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
@@ -17,7 +18,7 @@ Column = Any  # pyarrow.Array
 Medium = Literal["image", "npy"]
 
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
-MOST_COLUMNS = 65_536
+MOST_COLUMNS = 10_000
 MOST_BATCH_ROWS = 65_536
 MOST_TEXT = 64 * 1024**2
 SHOWN = 20
@@ -66,12 +67,17 @@ def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:
 
 
 def check_name(name: str, what: str, most: int = 256) -> None:
-    """Raises LoadError unless `name` is printable text of at most `most` characters."""
-    if not name or not name.isprintable() or len(name) > most:
+    """Raises LoadError unless `name` is text of at most `most` characters, without control characters."""
+    if not name or len(name) > most or not all(map(_readable, name)):
         raise LoadError(
             "invalid_name",
             f"{what} that is empty, no printable text, or longer than {most} characters: {quoted(name)!r}.",
         )
+
+
+def _readable(character: str) -> bool:
+    """Printable, or what people's text has besides: line ends, tabs, odd spaces, joiners, soft hyphens."""
+    return character.isprintable() or character in "\n\r\t" or category(character) in ("Cf", "Zs", "Zl", "Zp")
 
 
 def plain(column: Column, name: str) -> Column:

@@ -26,6 +26,7 @@ WHOLE = {
         ("csv", b"x,label\n1,a\n2\n", "corrupt_file", "Expected 2 columns, got 1"),
         ("csv", b"x,x,label\n1,2,a\n", "unknown_array", "two columns 'x'"),
         ("csv", b"x,label\n", "missing_array", "holds no value"),
+        ("csv", b",".join(b"x%d" % n for n in range(10_001)) + b"\n", "shape_mismatch", "10000 at most"),
         ("csv", b"x\xff,label\n1,a\n", "corrupt_file", "UTF-8"),
         ("csv", b"x,label\n1,\xff\xfea\n", "corrupt_file", "UTF8"),
         ("csv", b"x,label\n1,\n2,b\n", "missing_value", "sample(s) 0"),
@@ -54,6 +55,12 @@ WHOLE = {
 )  # fmt: skip
 def test_what_is_no_table(refuse: Refuse, kind: str, data: bytes, code: str, words: str) -> None:
     assert words in refuse(data, code, kind).detail
+
+
+@pytest.mark.parametrize("name", ["line one\nline two", "sm\u00ad\u00efth", "a\u00a0b", "\u200d joined"])
+def test_names_may_hold_what_peoples_text_holds(load: Load, name: str) -> None:
+    accepted = load(jsonl([{"x": 1, "label": name}, {"x": 2, "label": "other"}]), "jsonl")
+    assert set(accepted.as_dict()["encoding"]["classes"]) == {name, "other"}
 
 
 def test_columns_that_are_not_there_are_named(refuse: Refuse) -> None:
