@@ -19,7 +19,7 @@ from worker.influence.order import loader_order
 from worker.influence.trial import Group, Trial
 from worker.job import InfluenceJob, scoring
 from worker.lease import Renewal
-from worker.process import Process
+from worker.process import Process, at_hand
 
 EXACT = -1  # in place of a method's number: the exact steps, which every verdict is seen against
 
@@ -105,14 +105,9 @@ def load(mine: Process, job_id: str) -> EvaluateJob:
     Raises:
         UserError: what the trajectory holds can't be used.
     """
-    known: EvaluateJob | None = mine.at_hand.get("job")
-    if mine.at_hand.get("job_id") != job_id or known is None or known.plan is None:
+    if getattr(mine.at_hand.get("job"), "plan", None) is None:  # it may have been planned since
         mine.at_hand.clear()
-        with mine.database.snapshot() as session:
-            loaded = _load(mine, session, job_id)
-        mine.at_hand.update(job_id=job_id, job=loaded)
-    job: EvaluateJob = mine.at_hand["job"]
-    return job
+    return at_hand(mine, job_id, lambda session: _load(mine, session, job_id))
 
 
 def _load(mine: Process, session: Session, job_id: str) -> EvaluateJob:

@@ -23,7 +23,7 @@ from worker.influence.task import Task
 from worker.influence.trajectory import Data, Trajectory
 from worker.networks import inputs_of, network_of, task_of
 from worker.problems import UserError
-from worker.process import Process
+from worker.process import Process, at_hand
 from worker.runs import Names, read_run
 
 
@@ -161,13 +161,7 @@ def load(mine: Process, job_id: str) -> InfluenceJob:
     Raises:
         UserError: none of the network's tensors is meant.
     """
-    if mine.at_hand.get("job_id") != job_id:
-        mine.at_hand.clear()
-        with mine.database.snapshot() as session:
-            loaded = _load(mine, session, job_id)
-        mine.at_hand.update(job_id=job_id, job=loaded)
-    job: InfluenceJob = mine.at_hand["job"]
-    return job
+    return at_hand(mine, job_id, lambda session: _load(mine, session, job_id))
 
 
 def _load(mine: Process, session: Session, job_id: str) -> InfluenceJob:

@@ -6,16 +6,20 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store.blobs import BlobStore
 from app.store.db import Database, Message
 from worker.celery import celery
+
+Job = TypeVar("Job")
 
 log = logging.getLogger(__name__)
 stopping = threading.Event()  # set once the worker is asked to stop: no further unit is taken
@@ -31,6 +35,17 @@ class Process:
     blobs: BlobStore
     owner: str
     at_hand: dict[str, Any] = field(default_factory=dict)
+
+
+def at_hand(mine: Process, job_id: str, read: Callable[[Session], Job]) -> Job:
+    """The job, from what this process has at hand if it is the same one; else read, and nothing else kept."""
+    if mine.at_hand.get("job_id") != job_id:
+        mine.at_hand.clear()
+        with mine.database.snapshot() as session:
+            loaded = read(session)
+        mine.at_hand.update(job_id=job_id, job=loaded)
+    job: Job = mine.at_hand["job"]
+    return job
 
 
 @cache

@@ -24,7 +24,7 @@ from worker.influence.training import State, carries
 from worker.influence.trajectory import Data, Schedule
 from worker.job import pick_device
 from worker.networks import inputs_of, network_of, task_of
-from worker.process import Process
+from worker.process import Process, at_hand
 from worker.runs import DTYPE, rates_of, schedule_of
 
 
@@ -68,13 +68,7 @@ class TrainJob:
 
 def load(mine: Process, job_id: str) -> TrainJob:
     """The job, from what this process has at hand if it is the same one."""
-    if mine.at_hand.get("job_id") != job_id:
-        mine.at_hand.clear()
-        with mine.database.snapshot() as session:
-            loaded = _load(mine, session, job_id)
-        mine.at_hand.update(job_id=job_id, job=loaded)
-    job: TrainJob = mine.at_hand["job"]
-    return job
+    return at_hand(mine, job_id, lambda session: _load(mine, session, job_id))
 
 
 def _load(mine: Process, session: Session, job_id: str) -> TrainJob:

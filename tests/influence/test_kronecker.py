@@ -11,7 +11,7 @@ from torch import nn
 from tests.influence.conftest import Run, close
 from worker.influence import kronecker as module
 from worker.influence.errors import NonFiniteError
-from worker.influence.kronecker import Kronecker, curvature_draw, kronecker
+from worker.influence.kronecker import Functions, Kronecker, curvature_draw, kronecker
 from worker.influence.lanczos import phi_psi
 from worker.influence.task import Loss, Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint
@@ -33,8 +33,14 @@ def dense(data: Arrays) -> torch.Tensor:
     return 2 * data.inputs.T @ data.inputs / len(data)
 
 
-def functions() -> list[Callable[[torch.Tensor], torch.Tensor]]:
-    return [lambda values: phi_psi(values, (0.1,) * 10, (0.0,) * 10, clamp=True)[0], torch.exp]
+FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda values: phi_psi(values, (0.1,) * 10, (0.0,) * 10, clamp=True)[0],
+    torch.exp,
+]
+
+
+def each(*functions: Callable[[torch.Tensor], torch.Tensor]) -> Functions:
+    return lambda values: [function(values) for function in functions]
 
 
 def of_matrix(function: Callable[[torch.Tensor], torch.Tensor], matrix: torch.Tensor) -> torch.Tensor:
@@ -51,7 +57,7 @@ def test_one_row_of_weights_has_its_own_matrix(
     found = kronecker(task, checkpoint, data, chunk=7, rows=rows, seed=3)
     used = data if rows is None else Arrays(data.inputs[5:30], data.targets[5:30])
     vectors = torch.randn(4, 1, 6, dtype=F64)
-    for function, image in zip(functions(), found.apply(functions(), {"weight": vectors}), strict=True):
+    for function, image in zip(FUNCTIONS, found.apply(each(*FUNCTIONS), {"weight": vectors}), strict=True):
         assert close(image["weight"][:, 0], vectors[:, 0] @ of_matrix(function, dense(used)))
     assert found.largest == pytest.approx(float(torch.linalg.eigvalsh(dense(used))[-1]))
 
@@ -60,7 +66,7 @@ def test_a_ridge_is_added_to_every_eigenvalue(regression: tuple[Task, Checkpoint
     task, checkpoint, data = regression
     found = kronecker(task, checkpoint, data, chunk=7, rows=None, seed=3, ridge=0.5)
     vectors = torch.randn(2, 1, 6, dtype=F64)
-    [image] = found.apply([torch.exp], {"weight": vectors})
+    [image] = found.apply(each(torch.exp), {"weight": vectors})
     assert close(
         image["weight"][:, 0], vectors[:, 0] @ of_matrix(torch.exp, dense(data) + 0.5 * torch.eye(6))
     )
@@ -71,7 +77,7 @@ def test_a_preconditioner_stands_on_both_sides(regression: tuple[Task, Checkpoin
     root = torch.rand(1, 6, dtype=F64) + 0.5
     found = kronecker(task, checkpoint, data, chunk=7, rows=None, seed=3, root={"weight": root})
     vectors = torch.randn(2, 1, 6, dtype=F64)
-    [image] = found.apply([torch.exp], {"weight": vectors})
+    [image] = found.apply(each(torch.exp), {"weight": vectors})
     assert close(image["weight"][:, 0], vectors[:, 0] @ of_matrix(torch.exp, root.T * dense(data) * root))
 
 
@@ -115,7 +121,7 @@ def test_neither_the_chunk_nor_the_other_samples_change_a_draw(run: Run) -> None
 
 
 def same(a: Kronecker, b: Kronecker, probe: Tensors) -> bool:
-    images = (which.apply([torch.sqrt], probe)[0] for which in (a, b))
+    images = (which.apply(each(torch.sqrt), probe)[0] for which in (a, b))
     return all(torch.allclose(x, y) for x, y in zip(*(image.values() for image in images), strict=True))
 
 
@@ -124,7 +130,7 @@ def test_long_sides_keep_their_axes(run: Run, monkeypatch: pytest.MonkeyPatch) -
     found = kronecker(run.task, run.trajectory.checkpoints[0], run.train, chunk=5, rows=None, seed=0)
     assert all(basis is None or len(basis) <= 2 for basis in [*found.left.values(), *found.right.values()])
     weights = run.trajectory.checkpoints[0].params
-    [image] = found.apply([torch.ones_like], {name: p[None] for name, p in weights.items()})
+    [image] = found.apply(each(torch.ones_like), {name: p[None] for name, p in weights.items()})
     assert all(torch.allclose(image[name][0], p) for name, p in weights.items())
 
 

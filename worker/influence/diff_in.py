@@ -184,19 +184,12 @@ def kronecker_segment(
     )  # fmt: skip
     if root is not None:
         w = {name: part * root[name] for name, part in w.items()}
-    phi, psi = c.apply([partial(_segment_function, which, rates, decays, o.clamp) for which in (0, 1)], w)
+    phi, psi = c.apply(partial(phi_psi, rates=rates, decays=decays, clamp=o.clamp), w)
     if root is not None:
         phi = {name: part * root[name] for name, part in phi.items()}
         psi = {name: part / root[name] for name, part in psi.items()}
     notes = {"lambda_max": c.largest, "eta_lambda_max": c.largest * max(rates, default=0.0)}
     return phi, psi, notes
-
-
-def _segment_function(
-    which: int, rates: Sequence[float], decays: Sequence[float], clamp: bool, values: torch.Tensor
-) -> torch.Tensor:
-    """φ (0) or ψ (1) of a segment at `values` [n]."""
-    return phi_psi(values, rates, decays, clamp=clamp)[which]
 
 
 def root_of_preconditioner(trajectory: Trajectory, k: int, w: Tensors) -> torch.Tensor:

@@ -26,7 +26,7 @@ from worker.influence.trajectory import Checkpoint, Data
 
 MOST_SIDE = 2048  # rows or columns that are given a basis of their own; longer sides keep the axes
 
-Function = Callable[[torch.Tensor], torch.Tensor]
+Functions = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Kronecker:
     right: dict[str, torch.Tensor | None]
     values: Tensors
 
-    def apply(self, functions: Sequence[Function], vectors: Tensors) -> list[Tensors]:
-        """f(C), for each f of Λ [O·I], on each of `vectors` [K, …]."""
-        found: list[Tensors] = [{} for _ in functions]
+    def apply(self, functions: Functions, vectors: Tensors) -> list[Tensors]:
+        """f(C), for each f that `functions` gives of Λ [O·I], on each of `vectors` [K, …]."""
+        images: dict[str, list[torch.Tensor]] = {}
         for name, vector in vectors.items():
-            turned = _turned(_matrices(vector), self.left[name], self.right[name])
-            for function, image in zip(functions, found, strict=True):
-                scale = function(self.values[name].flatten()).view_as(self.values[name]).to(turned)
-                image[name] = _back(scale * turned, self.left[name], self.right[name]).view_as(vector)
-        return found
+            q, r, values = self.left[name], self.right[name], self.values[name]
+            turned = _turned(_matrices(vector), q, r)
+            scales = (scale.view_as(values).to(turned) for scale in functions(values.flatten()))
+            images[name] = [_back(scale * turned, q, r).view_as(vector) for scale in scales]
+        return [dict(zip(images, each, strict=True)) for each in zip(*images.values(), strict=True)]
 
     @property
     def largest(self) -> float:
