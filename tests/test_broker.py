@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from kombu import Connection
 
 from app import broker
@@ -33,10 +34,12 @@ def test_a_message_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.part")) == []
 
 
-def test_what_was_sent_is_received(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["first", "second"])  # of one process, which must not mix them up
+def test_what_was_sent_is_received(tmp_path: Path, folder: str) -> None:
     broker.register()
-    folders = dict.fromkeys(("data_folder_in", "data_folder_out"), str(tmp_path))
-    options = folders | {"control_folder": str(tmp_path / "control")}
+    (place := tmp_path / folder).mkdir()
+    folders = dict.fromkeys(("data_folder_in", "data_folder_out"), str(place))
+    options = folders | {"control_folder": str(place / "control")}
     with Connection("filesystem://", transport_options=options) as connection:
         assert type(connection.transport).__module__ == broker.__name__
         queue = connection.SimpleQueue("cpu")
