@@ -7,8 +7,8 @@ the same bits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +18,6 @@ from app.store import jobs, training, work
 from app.store.tables import Work
 from app.store.training import Written
 from worker import curve
-from worker.influence.errors import DivergedError, SampleTooLargeError
-from worker.influence.memory import OUT_OF_MEMORY
 from worker.influence.task import Tensors
 from worker.influence.training import (
     State,
@@ -34,8 +32,8 @@ from worker.job import finished, locked
 from worker.lease import Renewal
 from worker.loading.checkpoint import CheckpointInfo
 from worker.outcome import outcome
-from worker.problems import UserError
 from worker.process import Process
+from worker.train_problems import ensure_fit, fitting, user_problems
 from worker.training import TrainJob, load, read_state, read_tensors, write_memory, write_tensors
 
 MOST_UNITS = 5_000  # of one job: more would cost the database more than they save
@@ -48,8 +46,9 @@ def prepare(mine: Process, row: Work, renewal: Renewal) -> None:
     """Keeps the initial state, measures some steps, and lays out the units."""
     job = load(mine, row.subject)
     data = job.data(job.train, _alive(renewal))
-    with _user_problems(job, first=True):
+    with user_problems(job):
         params, held = _initial(job, data)
+        ensure_fit(job, data, params, held)
         measured = min(MEASURED, job.total)
         seconds, before = [], time.monotonic()
         for _ in steps(job.task, job.schedule, job.order, data, State(params, {}), held, 0, measured):
@@ -88,7 +87,7 @@ def train(mine: Process, row: Work, renewal: Renewal) -> None:
     losses: list[torch.Tensor] = []
     with ExitStack() as files:
         written: list[Written] = []
-        with _user_problems(job):
+        with user_problems(job):
             for done in steps(job.task, job.schedule, job.order, data, state, held, start, stop):
                 losses.append(done.loss)
                 state, step = done.state, start + len(losses)
@@ -117,7 +116,7 @@ def conclude(mine: Process, row: Work, renewal: Renewal) -> None:
         state, held = read_state(mine, session, job, training.state_at(session, job.id, job.total))
     began = time.monotonic()
     memory = mine.settings.memory_bytes
-    with _user_problems(job):
+    with user_problems(job):
         on_train = outcome(job, job.data(job.train, _alive(renewal)), state.params, held, memory)
         on_query = (
             outcome(job, job.data(job.query, _alive(renewal)), state.params, held, memory)
@@ -182,7 +181,8 @@ def _initial(job: TrainJob, data: Any) -> tuple[Tensors, Tensors]:
     if batch_norms(network):
         rows = draw_rows(len(data), min(SETTLED_ON, len(data)), seed=job.recipe.seed or 0)
         [batch] = data.chunks(len(rows), rows)
-        settle_batch_norms(network, *(batch if job.task.in_groups else batch[:1]))
+        with fitting(batch[0]):
+            settle_batch_norms(network, *(batch if job.task.in_groups else batch[:1]))
     found = {name: t.detach().clone() for name, t in network.state_dict().items()}
     return {name: found[name] for name in job.trained}, {name: found[name] for name in job.held}
 
@@ -214,44 +214,6 @@ def _written(
         parameters=job.trained,
     )
     return Written(step, step in job.kept, tensors, optimizer, carried, info.as_dict())
-
-
-@contextmanager
-def _user_problems(job: TrainJob, *, first: bool = False) -> Iterator[None]:
-    """Turns what goes wrong into words for whoever asked for it.
-
-    Args:
-        first: whether no step was taken yet, so that data which do not fit the network show here.
-    """
-    try:
-        yield
-    except DivergedError as diverged:
-        at = min(diverged.step, job.total - 1)
-        raise UserError(
-            "diverged",
-            f"The training loss is no finite number at step {diverged.step} of {job.total}: training "
-            f"diverged. Lower the learning rate (it was {job.schedule.rate(at):g} there), or warm it up.",
-        ) from diverged
-    except (torch.OutOfMemoryError, MemoryError, SampleTooLargeError) as too_large:
-        raise _too_large(job) from too_large
-    except (RuntimeError, ValueError, IndexError) as problem:
-        if any(words in str(problem) for words in OUT_OF_MEMORY):
-            raise _too_large(job) from problem
-        if not first:
-            raise
-        raise UserError(
-            "shape_mismatch",
-            f"The network refuses the training samples: {problem}. Check the architecture's config against "
-            "the data set's input shape.",
-        ) from problem
-
-
-def _too_large(job: TrainJob) -> UserError:
-    return UserError(
-        "out_of_memory",
-        f"A batch of {job.recipe.batch_size} samples does not fit into the worker's memory: lower "
-        "recipe.batch_size, or give the worker more.",
-    )
 
 
 def _warnings(job: TrainJob, points: list[dict[str, Any]], final: float) -> list[dict[str, str]]:

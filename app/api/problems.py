@@ -79,6 +79,7 @@ TITLES = {
     "labels_differ": "Training and query labels do not mean the same",
     "unknown_method": "No method has this name",
     "unsafe_file": "Files of this kind can run code",
+    "warmup_too_long": "The run ends before its warm-up",
     "wrong_job_type": "Jobs of another type have this",
     "unsuitable_method": "The method has no meaning for this task",
     "unsupported_media_type": "The body has another media type than expected",

@@ -12,6 +12,7 @@ from app.store.tables import Job
 from tests.api.front_end import RUN, Service, pointers, problem, request_of
 
 RECIPE = {"schedule": {"name": "constant", "learning_rate": 0.1}, "batch_size": 5, "epochs": 2}
+WARM = {"name": "cosine", "learning_rate": 0.1}
 
 
 @pytest.fixture
@@ -78,6 +79,11 @@ def test_the_first_and_the_last_state_are_always_kept(
         ({"recipe": RECIPE | {"batch_size": 0}}, "/recipe/batch_size", "validation_error"),
         ({"recipe": RECIPE | {"batch_size": 13, "drop_last": True}}, "/recipe/batch_size", "batch_too_large"),
         ({"recipe": RECIPE | {"epochs": 10_000_000}}, "/recipe", "too_many_steps"),
+        (
+            {"recipe": RECIPE | {"schedule": WARM | {"warmup_steps": 7}}},
+            "/recipe/schedule/warmup_steps",
+            "warmup_too_long",
+        ),
         ({"checkpoints": {}}, "/checkpoints", "validation_error"),
         ({"checkpoints": {"count": 2, "every": 3}}, "/checkpoints", "validation_error"),
         ({"checkpoints": {"steps": [7]}}, "/checkpoints/steps", "step_out_of_range"),
@@ -102,6 +108,19 @@ def test_what_cannot_be_trained_is_refused_with_the_field_at_fault(
 ) -> None:
     answer = service.http.post("/v1/jobs", json=body_of(train_id, **changes))
     assert pointer in pointers(problem(answer, 404 if code == "not_found" else 422, code))
+
+
+def test_a_warm_up_may_take_the_whole_run(service: Service, train_id: str) -> None:
+    body = queued(service, body_of(train_id, recipe=RECIPE | {"schedule": WARM | {"warmup_steps": 6}}))
+    assert body["total_steps"] == 6
+
+
+@pytest.mark.parametrize("checkpoints", [10**9, [1, 2], "all"])
+def test_what_is_kept_is_told_by_an_object(service: Service, train_id: str, checkpoints: Any) -> None:
+    answer = service.http.post("/v1/jobs", json=body_of(train_id, checkpoints=checkpoints))
+    body = problem(answer, 422, "validation_error")
+    assert pointers(body) == ["/checkpoints"]
+    assert all(word in body["detail"] for word in ('"count"', '"every"', '"steps"'))
 
 
 def test_too_many_checkpoints_are_refused(service: Service, train_id: str) -> None:

@@ -159,6 +159,35 @@ def test_training_that_diverges_fails_in_words(client: httpx.Client, data: dict[
     assert len(walk.ok(client.get("/v1/trajectories"), 200)["data"]) == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        (  # Adam's step is the rate over 1 - beta: beyond float32
+            {
+                "recipe": RECIPE
+                | {
+                    "optimizer": {"name": "adam", "betas": [1 - 1e-12, 0.999]},
+                    "schedule": {"name": "constant", "learning_rate": 1e29},
+                }
+            },
+            "diverged",
+            "at step 1 of 24",
+        ),
+        (
+            {"preprocessing": {"scale": 1e38, "std": [1e-30]}},
+            "diverged",
+            "at the initial weights, before any step",
+        ),
+    ],
+)
+def test_a_first_step_that_fails_says_what_failed(
+    client: httpx.Client, data: dict[str, str], changes: dict[str, Any], code: str, words: str
+) -> None:
+    job = trained(client, data, **changes)
+    assert (job["status"], job["error"]["code"], job["error"]["fault"]) == ("failed", code, "user"), job
+    assert words in job["error"]["detail"]
+
+
 def digests(run: dict[str, Any]) -> dict[int, tuple[str, str | None]]:
     """Of each checkpoint's tensors, and of what its optimizer carried, by step."""
     return {

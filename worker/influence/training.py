@@ -18,6 +18,8 @@ from worker.influence.order import UNUSED
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Data, Schedule
 
+OVERFLOW = "without overflow"  # torch's words for a number that the tensor's dtype can't hold
+
 
 @dataclass(frozen=True)
 class State:
@@ -65,6 +67,7 @@ def take_step(
         step: t, counted from 0; its rate is the schedule's.
 
     Raises:
+        DivergedError: a factor of the step is beyond the numbers' range.
         ValueError: SGD with decoupled weight decay, which torch has not.
     """
     leaves = {name: t.detach().clone().requires_grad_() for name, t in state.params.items()}
@@ -80,7 +83,12 @@ def take_step(
                 optimizer.state[leaf]["step"] = torch.tensor(float(step))
     for leaf, gradient in zip(leaves.values(), gradients, strict=True):
         leaf.grad = gradient
-    optimizer.step()
+    try:
+        optimizer.step()
+    except RuntimeError as error:
+        if OVERFLOW not in str(error):
+            raise
+        raise DivergedError(step + 1) from error
     memory = {
         kind: {name: optimizer.state[leaf][kind] for name, leaf in leaves.items()}
         for kind in carries(schedule)

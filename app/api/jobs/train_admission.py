@@ -122,6 +122,13 @@ def _steps(recipe: Recipe, train: Dataset) -> int:
     if total > MOST_STEPS:
         detail = f"The recipe makes {total:,} steps of {n} samples; {MOST_STEPS:,} at most."
         raise ApiProblem(422, "too_many_steps", detail, pointer="/recipe")
+    warmup = getattr(recipe.schedule, "warmup_steps", 0)
+    if warmup > total:
+        detail = (
+            f"The warm-up takes {warmup:,} steps, but the run has {total:,}: the learning rate would never "
+            "be reached. Lower warmup_steps, or train longer."
+        )
+        raise ApiProblem(422, "warmup_too_long", detail, pointer="/recipe/schedule/warmup_steps")
     return total
 
 

@@ -50,6 +50,16 @@ class Kept(Body):
         None, min_length=1, max_length=MOST_KEPT
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _an_object(cls, given: Any) -> Any:
+        if not isinstance(given, dict | cls):
+            raise refusal(
+                'give an object that says which states to keep: {"count": 10}, {"every": 100} or '
+                '{"steps": [50, 200]}.'
+            )
+        return given
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if sum(way is not None for way in (self.count, self.every, self.steps)) != 1:
