@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pc  # type: ignore[import-untyped]
 
-from worker.loading.errors import LoadError, corrupt, quoted
+from worker.loading.errors import LoadError, at, corrupt, pointer, quoted
+from worker.loading.quotes import has_odd_quotes, unclosed
 from worker.loading.table import Batch, Table, checked_names
 
 MIB = 1024**2
@@ -39,9 +40,14 @@ def open_csv(path: Path, names: Sequence[str] | None) -> Table:
             f"columns.names has {len(names)} names, but the csv has {len(fields)} columns.",
         )
     columns = checked_names(list(names) if names is not None else fields, "csv")
+    if has_odd_quotes(path):
+        _check_closed(path, separator)
 
     def batches(wanted: Sequence[str]) -> Iterator[Batch]:
-        with _reading(), _opened(path, columns, wanted, separator, skip=names is None) as reader:
+        with (
+            _reading(path, separator),
+            _opened(path, columns, wanted, separator, skip=names is None) as reader,
+        ):
             for batch in reader:
                 if batch.num_rows:
                     yield batch.select(list(wanted))
@@ -86,14 +92,29 @@ def _opened(
         yield reader
 
 
+def _check_closed(path: Path, separator: str) -> None:
+    """Raises LoadError where a quote is never closed: up to the next one, rows would pass for one value."""
+    if (line := unclosed(path, separator)) is not None:
+        raise LoadError(
+            "corrupt_file",
+            f"The csv cannot be read: the quote opened at line {line} is never closed. Close it, or write a "
+            'quote that belongs to a value twice, in quotes: "5"" pipe".',
+            [at(pointer("line", line), "opens a quote that is never closed")],
+        )
+
+
 @contextmanager
-def _reading() -> Iterator[None]:
+def _reading(path: Path, separator: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, ValueError, OSError) as broken:
         words = quoted(str(broken).splitlines()[0])
+        if not isinstance(broken, pa.ArrowInvalid):
+            raise corrupt("The csv", words) from broken
+        _check_closed(path, separator)
+        mend = "Mend this row."
         if "straddling" in words:
-            words = f"a row has over {BLOCK} bytes, or a quote is never closed"
-        if isinstance(broken, pa.ArrowInvalid):
-            raise LoadError("corrupt_file", f"The csv cannot be read: {words}. Mend this row.") from broken
-        raise corrupt("The csv", words) from broken
+            words = f"a row has over {BLOCK} bytes"
+        elif "UTF8" in words:
+            mend = "The file is in another encoding, such as latin-1: save it as UTF-8."
+        raise LoadError("corrupt_file", f"The csv cannot be read: {words}. {mend}") from broken

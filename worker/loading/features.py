@@ -23,7 +23,17 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from worker.loading.canonical import Layout
 from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.source import Block
-from worker.loading.table import Batch, Column, Table, at_rows, check_name, plain, trimmed, value_kind
+from worker.loading.table import (
+    Batch,
+    Column,
+    Table,
+    at_rows,
+    no_names,
+    plain,
+    refused_names,
+    trimmed,
+    value_kind,
+)
 
 MOST_VALUES = 256  # of a text column
 MOST_FEATURES = 65_536
@@ -96,6 +106,7 @@ class _Feature:
         self._kinds: set[str] = set()
         self._numeric = known is None or known["kind"] == "number"
         self._values: set[str] | None = set()
+        self._no_names: dict[str, int] = {}  # and the rows that have them, should it be text
         self._count = self._missing = self._unseen = 0
         self._mean = self._square = 0.0  # Welford's, by blocks: the mean, and the sum of squared deviations
         self.told: dict[str, Any] = {}
@@ -113,18 +124,21 @@ class _Feature:
         else:
             self._missing += column.null_count
         if value_kind(column.type) == "text":
-            self._scan_text(column)
+            self._scan_text(column, start)
 
-    def _scan_text(self, column: Column) -> None:
+    def _scan_text(self, column: Column, start: int) -> None:
         """Also of what may still be numbers: a later row may show that it is text."""
         if self._known is not None:
             if not self._numeric:
                 seen = pc.sum(pc.is_in(column, self._value_set())).as_py() or 0
                 self._unseen += len(column) - column.null_count - seen
         elif self._values is not None:
-            self._values.update(pc.unique(pc.drop_null(column)).to_pylist())
+            fresh = set(pc.unique(pc.drop_null(column)).to_pylist()) - self._values
+            self._values |= fresh
             if len(self._values) > MOST_VALUES:
                 self._values = None  # too many for a category; it may still be a number
+            else:
+                self._no_names |= no_names(column, fresh, start)
 
     def _no_number(self, column: Column, start: int) -> LoadError:
         rows = [
@@ -188,8 +202,8 @@ class _Feature:
                 "name it as the only input and send a tokenizer_file.",
                 [at(pointer(self.name), f"holds more than {MOST_VALUES} different values")],
             )
-        for value in self._values:
-            check_name(value, f"{quoted(self.name)!r} holds a value")
+        if self._no_names:
+            raise refused_names(self.name, self._no_names)
         return {"kind": "category", "indicator": indicator, "values": sorted(self._values)}
 
     # ---- second pass

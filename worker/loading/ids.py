@@ -40,16 +40,21 @@ def write_ids(source: Source, path: Path) -> None:
 class IdWriter:
     """Writes `rows` ids of up to `width` characters to `path`, as many at a time as one likes.
 
+    Args:
+        name: of the array or column that they come from.
+
     Raises:
         LoadError: an id is empty, too long, or no printable text.
     """
 
-    def __init__(self, rows: int, width: int, path: Path) -> None:
+    def __init__(self, rows: int, width: int, path: Path, name: str = "ids") -> None:
         if width > MOST_CHARACTERS:
             raise LoadError(
-                "invalid_ids", f"ids are up to {width} characters long; {MOST_CHARACTERS} at most."
+                "invalid_ids",
+                f"ids are up to {width} characters long; {MOST_CHARACTERS} at most.",
+                [at(pointer(name), "is too long")],
             )
-        self._width, self._start = max(1, width), 0
+        self._width, self._start, self._name = max(1, width), 0, name
         self._file = path.open("wb")
         write_header(self._file, (rows,), np.dtype(f"<U{self._width}"))
 
@@ -64,8 +69,9 @@ class IdWriter:
             if not text or not text.isprintable():
                 raise LoadError(
                     "invalid_ids",
-                    f"The id of sample {row} is {quoted(text)!r}; it must be printable text, and not empty.",
-                    [at(pointer("ids", row), "is no printable text")],
+                    f"The id of sample {row}, in {quoted(self._name)!r}, is {quoted(text)!r}; it must be "
+                    "printable text, and not empty.",
+                    [at(pointer(self._name, row), "is no printable text")],
                 )
         self._file.write(np.array(ids, f"<U{self._width}").data)
         self._start += len(ids)
@@ -90,7 +96,7 @@ def _decoded(block: Block, start: int) -> list[str]:
         ) from broken
 
 
-def check_distinct(path: Path) -> None:
+def check_distinct(path: Path, name: str = "ids") -> None:
     """By hash first, 8 bytes an id, then by the text where two hashes agree.
 
     Raises:
@@ -109,5 +115,5 @@ def check_distinct(path: Path) -> None:
                 "invalid_ids",
                 f"The id {quoted(str(ids[first]))!r} is there twice, in samples {first} and {second}; "
                 "ids must differ.",
-                [at(pointer("ids", second), f"is also the id of sample {first}")],
+                [at(pointer(name, second), f"is also the id of sample {first}")],
             )

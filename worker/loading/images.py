@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from struct import unpack
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from worker.loading.canonical import Layout
 from worker.loading.errors import LoadError, at, pointer, quoted
@@ -19,7 +20,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")
 MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 GREY = ("1", "L", "LA")
 MOST_PIXELS = 64 * 1024**2
-MOST_TEXT = 1024**2
+MOST_UNPACKED = PngImagePlugin.MAX_TEXT_CHUNK  # of one text in an image
+BOMBS = ("MAX_TEXT_CHUNK", "MAX_TEXT_MEMORY")  # Pillow's words for it
+PNG, SIDES = b"\x89PNG\r\n\x1a\n", slice(16, 24)
+STARTS = {PNG: "a PNG", b"\xff\xd8\xff": "a JPEG", b"BM": "a BMP", b"P5": "a PNM", b"P6": "a PNM"}
 
 
 class Images:
@@ -119,21 +123,41 @@ def _opened(data: bytes, name: str, row: int) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; sizes are checked below
             image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as huge:
+        raise _too_large(name, row, "is an image of too many pixels") from huge
+    except UnidentifiedImageError as broken:
+        raise _broken(name, row, _unidentified(data)) from broken
     except Exception as broken:  # Pillow hands on whatever its parsers raise
-        raise _broken(name, row, "it is no PNG, JPEG, WebP, BMP or PNM") from broken
+        if any(words in str(broken) for words in BOMBS):
+            raise at_rows(
+                "unsafe_file",
+                name,
+                f"holds text or a colour profile that unpacks to over {MOST_UNPACKED} bytes",
+                [row],
+                "It is taken for a bomb: write the picture without them.",
+            ) from broken
+        raise _broken(name, row, str(broken)) from broken
     if image.width * image.height > MOST_PIXELS:
-        raise at_rows(
-            "sample_too_large",
-            name,
-            f"is an image of {image.height} x {image.width}",
-            [row],
-            f"{MOST_PIXELS} pixels at most.",
-        )
+        raise _too_large(name, row, f"is an image of {image.height} x {image.width}")
     if getattr(image, "is_animated", False):
         raise at_rows("unsupported_dtype", name, "is an animation", [row], "Write a picture of one frame.")
     if image.mode.startswith(("I", "F")):
         raise at_rows("unsupported_dtype", name, "has over 8 bits a channel", [row], "Write 8 bits.")
     return image
+
+
+def _too_large(name: str, row: int, what: str) -> LoadError:
+    return at_rows("sample_too_large", name, what, [row], f"{MOST_PIXELS} pixels at most.")
+
+
+def _unidentified(data: bytes) -> str:
+    """Why Pillow takes a file for none of the formats."""
+    if data.startswith(PNG) and len(data) >= SIDES.stop:
+        width, height = unpack(">II", data[SIDES])
+        if not width or not height:
+            return f"it is a PNG of {height} x {width} pixels"
+    kind = next((kind for start, kind in STARTS.items() if data.startswith(start)), None)
+    return f"it begins as {kind}, but is damaged" if kind else "it is no PNG, JPEG, WebP, BMP or PNM"
 
 
 def _broken(name: str, row: int, why: str) -> LoadError:

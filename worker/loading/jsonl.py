@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from worker.loading.errors import LoadError, at, pointer, quoted
+from worker.loading.errors import LoadError, at, pointer
+from worker.loading.json_values import column_of
 from worker.loading.source import BLOCK_BYTES
 from worker.loading.table import Batch, Table, checked_names
 
@@ -57,8 +58,10 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError) as broken:
+            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as broken:
                 raise _broken(number, "is no JSON, or no UTF-8") from broken
+            except ValueError as broken:  # Python's own limit on the digits of a number
+                raise _broken(number, "holds an integer beyond 64 bits, of thousands of digits") from broken
             if not isinstance(row, dict):
                 raise _broken(number, "is no object {…}")
             yield len(line), row
@@ -74,17 +77,5 @@ def _broken(number: int, what: str) -> LoadError:
 
 def _batch(rows: list[dict[str, Any]], columns: Sequence[str], start: int) -> Batch:
     return pa.RecordBatch.from_arrays(
-        [_column([row.get(name) for row in rows], name, start) for name in columns], names=list(columns)
+        [column_of([row.get(name) for row in rows], name, start) for name in columns], names=list(columns)
     )
-
-
-def _column(values: list[Any], name: str, start: int) -> Any:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as mixed:
-        raise LoadError(
-            "unsupported_dtype",
-            f"{quoted(name)!r} in lines {start + 1} to {start + len(values)} holds values of several kinds, "
-            "or integers beyond 64 bits: write numbers, text or lists of numbers, one kind a column.",
-            [at(pointer(name), "holds values of several kinds")],
-        ) from mixed

@@ -12,7 +12,18 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from worker.loading.canonical import Layout
 from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.source import Block
-from worker.loading.table import Batch, Column, Table, at_rows, check_name, plain, trimmed, value_kind
+from worker.loading.table import (
+    Batch,
+    Column,
+    Table,
+    at_rows,
+    check_name,
+    no_names,
+    plain,
+    refused_names,
+    trimmed,
+    value_kind,
+)
 
 MOST_NAMES = 10_000
 
@@ -35,6 +46,7 @@ class Labels:
         self._strict = like is not None
         self.classes = self._like
         self._texts: set[str] = set()
+        self._no_names: dict[str, int] = {}  # and the rows that have them, should they be names
         self._text, self._integers, self._numbers, self._typed = False, True, True, False
 
     # ---- first pass
@@ -42,17 +54,19 @@ class Labels:
         column = self._there(batch.column(self._name), start)
         if value_kind(column.type) == "text":
             self._text = True
-            self._scan_text(column)
+            self._scan_text(column, start)
         else:
             self._typed = True
             self._integers &= value_kind(column.type) in ("flags", "integers")
 
-    def _scan_text(self, column: Column) -> None:
+    def _scan_text(self, column: Column, start: int) -> None:
         self._integers = self._integers and self._untyped and _cast(column, pa.int64()) is not None
         if not self._integers:
             self._numbers = self._numbers and self._untyped and _cast(column, pa.float64()) is not None
         if len(self._texts) <= MOST_NAMES:
-            self._texts.update(pc.unique(column).to_pylist())
+            fresh = set(pc.unique(column).to_pylist()) - self._texts
+            self._texts |= fresh
+            self._no_names |= no_names(column, fresh, start)
 
     def settle(self) -> Layout:
         if self._text and self._typed:
@@ -65,8 +79,10 @@ class Labels:
         if named:
             self.classes = self._named()
         elif self._own is not None and self._integers:
-            for name in self._own:
-                check_name(name, "A class has a name")
+            for number, name in enumerate(self._own):
+                check_name(
+                    name, f"The class {number} of {quoted(self._name)!r} has a name", pointer(self._name)
+                )
             self.classes = self._own
         return Layout((), "int64" if named or self._integers else "float32")
 
@@ -83,8 +99,8 @@ class Labels:
                 "too_many_values",
                 f"{quoted(self._name)!r} holds more than {MOST_NAMES} different texts, too many for labels.",
             )
-        for name in self._texts:
-            check_name(name, "A class has a name")
+        if self._no_names:
+            raise refused_names(self._name, self._no_names)
         return sorted(self._texts)
 
     # ---- second pass

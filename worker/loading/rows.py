@@ -19,7 +19,7 @@ from worker.loading.asked import Asked
 from worker.loading.canonical import ArrayWriter, Layout, Range
 from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.features import Features
-from worker.loading.ids import IdWriter, check_distinct
+from worker.loading.ids import MOST_CHARACTERS, IdWriter, check_distinct
 from worker.loading.images import Images
 from worker.loading.labels import Labels
 from worker.loading.layouts import input_layout, target_layout, token_layout
@@ -28,7 +28,7 @@ from worker.loading.npy_files import NpyFiles
 from worker.loading.roles import Roles, no_targets, roles
 from worker.loading.shown import MOST_COLUMNS, ShownWriter, as_json
 from worker.loading.source import BLOCK_BYTES, MOST_SAMPLE_BYTES, Block
-from worker.loading.table import Batch, Table, first_kind, plain, slices, value_kind
+from worker.loading.table import Batch, Table, at_rows, first_kind, plain, slices, value_kind
 from worker.loading.text import UNUSED, NextTokens, Text, known_length, texts
 
 MOST_PART_ROWS = 4096  # as Python objects, rows take many times their room
@@ -179,18 +179,28 @@ class Ids:
 
     def __init__(self, column: str) -> None:
         self.columns = (column,)
-        self._name, self.width = column, 1
+        self.name, self.width = column, 1
 
     def scan(self, batch: Batch, start: int) -> None:
-        self.width = max(self.width, *map(len, self.texts(batch)))
+        texts = self.texts(batch)
+        self.width = max(self.width, *map(len, texts))
+        if self.width > MOST_CHARACTERS:
+            rows = [row for row, text in enumerate(texts, start) if len(text) > MOST_CHARACTERS]
+            raise at_rows(
+                "invalid_ids",
+                self.name,
+                f"is longer than {MOST_CHARACTERS} characters",
+                rows,
+                "Ids are names, or numbers: shorten them.",
+            )
 
     def texts(self, batch: Batch) -> list[str]:
-        column = plain(batch.column(self._name), self._name)
+        column = plain(batch.column(self.name), self.name)
         if value_kind(column.type) not in ("text", "integers"):
             raise LoadError(
                 "invalid_ids",
-                f"{quoted(self._name)!r} holds {column.type}; ids are text or integers.",
-                [at(pointer(self._name), "are no ids")],
+                f"{quoted(self.name)!r} holds {column.type}; ids are text or integers.",
+                [at(pointer(self.name), "are no ids")],
             )
         return ["" if one is None else str(one) for one in column.to_pylist()]
 
@@ -253,7 +263,9 @@ def _write(
     with ExitStack() as opened:
         into_inputs = opened.enter_context(ArrayWriter("inputs", rows, layouts[0], out_dir / "inputs.npy"))
         into_targets = opened.enter_context(ArrayWriter("targets", rows, layouts[1], out_dir / "targets.npy"))
-        into_ids = opened.enter_context(IdWriter(rows, ids.width, out_dir / "ids.npy")) if ids else None
+        into_ids = (
+            opened.enter_context(IdWriter(rows, ids.width, out_dir / "ids.npy", ids.name)) if ids else None
+        )
         into_shown = opened.enter_context(ShownWriter(out_dir / "shown.bin", out_dir)) if shown else None
         for start, batch in _parts(table, columns, layouts):
             into_inputs.write(inputs.encode(batch, start))
@@ -268,7 +280,7 @@ def _write(
         if into_shown:
             into_shown.finish()
     if ids:
-        check_distinct(out_dir / "ids.npy")
+        check_distinct(out_dir / "ids.npy", ids.name)
     return into_inputs.range, into_targets.range
 
 

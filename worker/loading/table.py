@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from unicodedata import category
@@ -21,6 +21,8 @@ MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 MOST_COLUMNS = 10_000
 MOST_BATCH_ROWS = 65_536
 MOST_TEXT = 64 * 1024**2
+MOST_NAME = 256
+NO_NAME = f"empty, no printable text, or longer than {MOST_NAME} characters"
 SHOWN = 20
 
 
@@ -62,17 +64,41 @@ def checked_names(names: Sequence[str], what: str) -> tuple[str, ...]:
         twice = next(name for at_, name in enumerate(names) if name in names[:at_])
         raise LoadError("unknown_array", f"The {what} has two columns {quoted(twice)!r}: name them apart.")
     for name in names:
-        check_name(name, f"A column of the {what} has a name", 256)
+        check_name(name, f"A column of the {what} has a name", pointer(name))
     return tuple(names)
 
 
-def check_name(name: str, what: str, most: int = 256) -> None:
-    """Raises LoadError unless `name` is text of at most `most` characters, without control characters."""
-    if not name or len(name) > most or not all(map(_readable, name)):
+def check_name(name: str, what: str, where: str = "") -> None:
+    """Raises LoadError, with the pointer `where`, unless `is_name(name)`."""
+    if not is_name(name):
         raise LoadError(
             "invalid_name",
-            f"{what} that is empty, no printable text, or longer than {most} characters: {quoted(name)!r}.",
+            f"{what} that is {NO_NAME}: {quoted(name)!r}.",
+            [at(where, f"has a name that is {NO_NAME}")] if where else [],
         )
+
+
+def is_name(name: str) -> bool:
+    """Whether it is text of at most `MOST_NAME` characters, without control characters."""
+    return 0 < len(name) <= MOST_NAME and (name.isprintable() or all(map(_readable, name)))
+
+
+def no_names(column: Column, texts: Iterable[str], start: int) -> dict[str, int]:
+    """Those of the `texts` of a column that are no names, each with the row that has it first."""
+    wrong = [text for text in texts if not is_name(text)]
+    return {text: start + int(pc.index(column, text).as_py()) for text in wrong[:SHOWN]}
+
+
+def refused_names(name: str, wrong: Mapping[str, int]) -> LoadError:
+    """The refusal of `no_names` in a column of categories or labels."""
+    shown = ", ".join(repr(quoted(text)) for text in list(wrong)[:3])
+    return at_rows(
+        "invalid_name",
+        name,
+        f"holds a name ({shown}) that is {NO_NAME}",
+        sorted(wrong.values()),
+        "Write plain text.",
+    )
 
 
 def _readable(character: str) -> bool:

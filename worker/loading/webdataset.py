@@ -14,6 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from worker.loading.archive import Archive, Member
 from worker.loading.errors import LoadError, at, pointer, quoted
+from worker.loading.json_values import column_of
 from worker.loading.source import BLOCK_BYTES
 from worker.loading.table import Batch, Medium, Table, checked_names
 
@@ -122,18 +123,8 @@ def _batch(archive: Archive, rows: list[Sample], columns: Sequence[str], start: 
             made.append(pa.array([_text(archive, files[name]) for _, files in rows], pa.large_string()))
         else:
             told = told or [_json(archive, files["json"]) for _, files in rows]
-            made.append(_column([one.get(name) for one in told], name, start))
+            made.append(column_of([one.get(name) for one in told], name, start))
     return pa.RecordBatch.from_arrays(made, names=list(columns))
-
-
-def _column(values: list[Any], name: str, start: int) -> Any:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as mixed:
-        raise LoadError(
-            "unsupported_dtype",
-            f"{quoted(name)!r} in the json files holds values of several kinds in samples {start} and on.",
-        ) from mixed
 
 
 def _text(archive: Archive, member: Member) -> str:

@@ -8,6 +8,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,44 @@ def test_a_query_folder_counts_classes_as_its_training_folder(load: Load, refuse
         file.unlink()
     cow = zipped({"cow/1.png": picture(colour())})
     assert "'cow'" in refuse(cow, "unknown_label", "imagefolder", like=train.encoding).detail
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def png(width: int, height: int, *more: bytes) -> bytes:
+    """A PNG by its header, without pixels."""
+    sides = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return b"".join(
+        (b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", sides + b"\x08\x02\0\0\0"), *more, chunk(b"IDAT", b""))
+    )
+
+
+EMPTY = zlib.compress(bytes(100_000_000))
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "words"),
+    [
+        (png(60_000, 60_000), "sample_too_large", "67108864 pixels at most"),
+        (png(2**31 - 1, 2**31 - 1), "sample_too_large", "67108864 pixels at most"),
+        (png(9_000, 9_000), "sample_too_large", "9000 x 9000"),
+        (png(0, 5), "corrupt_file", "a PNG of 5 x 0 pixels"),
+        (png(2, 2)[:30], "corrupt_file", "begins as a PNG, but is damaged"),
+        (png(2, 2, chunk(b"zTXt", b"k\0\0" + EMPTY)), "unsafe_file", "bomb"),
+        (png(2, 2, chunk(b"iCCP", b"k\0\0" + EMPTY)), "unsafe_file", "bomb"),
+        (
+            png(2, 2, *[chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1_000_000)))] * 80),
+            "unsafe_file",
+            "bomb",
+        ),
+        (b"GIF89a" + bytes(40), "corrupt_file", "no PNG, JPEG"),
+    ],
+)
+def test_images_that_are_refused_by_their_header(refuse: Refuse, image: bytes, code: str, words: str) -> None:
+    refused = refuse(zipped({"a/1.png": image}), code, "imagefolder")
+    assert words in refused.detail and refused.errors[0]["pointer"] == "/image/0"
 
 
 @pytest.mark.parametrize("how", ["tar", "tar.gz"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -34,7 +36,11 @@ WHOLE = {
         ("csv", b"x,label\n,a\n?,b\n", "missing_array", "holds no value"),
         ("csv", b"a,b\n1,2\n", "missing_array", "targets"),
         ("csv", "x,label\n1,a\n".encode("utf-16"), "corrupt_file", "UTF-16"),
-        ("csv", b'x,label\n1,"' + b"a" * 12_000_000, "corrupt_file", "a quote is never closed"),
+        ("csv", b'x,label\n1,"' + b"a" * 12_000_000, "corrupt_file", "opened at line 2 is never closed"),
+        ("csv", b"label,x\na,1\nb,\"2\nc,3\n", "corrupt_file", "opened at line 3 is never closed"),
+        ("csv", b"x,label\n1,\"a\n2,\"b\"\n3,\"c\"\n", "corrupt_file", "opened at line 2 is never closed"),
+        ("csv", b"x,label\n1,\"a\nb\"\n2,\"c\"\n3,\"d", "corrupt_file", "opened at line 5 is never closed"),
+        ("csv", b"x,label\n" + b"1,a\n" * 400_000 + b"2,caf\xe9\n", "corrupt_file", "save it as UTF-8"),
         ("csv", b"x" * 1_500_000, "corrupt_file", "first line"),
         ("jsonl", b"[1, 2]\n", "corrupt_file", "Line 1"),
         ("jsonl", b'{"x": 1, "label": 0}\n{"x": 2, \n', "corrupt_file", "Line 2"),
@@ -55,6 +61,41 @@ WHOLE = {
 )  # fmt: skip
 def test_what_is_no_table(refuse: Refuse, kind: str, data: bytes, code: str, words: str) -> None:
     assert words in refuse(data, code, kind).detail
+
+
+def test_a_quote_within_a_value_need_not_be_closed(load: Load, out: Path) -> None:
+    info = load(b'pipe,size,label\n5" wide,1,a\n"6"" wide",2,b\n5" wide,3,a\n7",4,b\n', "csv")
+    assert info.num_samples == 4 and info.encoding is not None
+    pipe = info.encoding["inputs"]["features"][0]
+    assert pipe["values"] == ['5" wide', '6" wide', '7"']
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "at", "words"),
+    [
+        ({"label": "\u0007b"}, "invalid_name", "/label/3", "'\\\\x07b'"),
+        ({"city": "\u0007b"}, "invalid_name", "/city/3", "longer than 256 characters"),
+        ({"city": "x" * 300}, "invalid_name", "/city/3", "longer than 256 characters"),
+        ({"id": "\u0007b"}, "invalid_ids", "/id/3", "sample 3"),
+        ({"id": "x" * 300}, "invalid_ids", "/id/3", "longer than 256 characters"),
+        ({"id": "row 1"}, "invalid_ids", "/id/3", "samples 1 and 3"),
+        ({"x": 2**64}, "unsupported_dtype", "/x/3", "beyond 64 bits"),
+        ({"label": [1, {"a": [-(2**63) - 1]}]}, "unsupported_dtype", "/label/3", "beyond 64 bits"),
+    ],
+)
+def test_a_value_that_is_refused_is_named_by_column_and_row(
+    refuse: Refuse, row: dict[str, Any], code: str, at: str, words: str
+) -> None:
+    """Also on a late line, of which there may be many."""
+    rows: list[dict[str, Any]] = [{"x": i, "city": "rome", "label": "a", "id": f"row {i}"} for i in range(5)]
+    rows[3] |= row
+    refused = refuse(jsonl(rows), code, "jsonl", columns={"inputs": ["x", "city"]})
+    assert words in refused.detail and refused.errors[0]["pointer"] == at
+
+
+def test_a_number_of_thousands_of_digits(refuse: Refuse) -> None:
+    line = b'{"x": ' + b"9" * 5000 + b', "label": 0}\n'
+    assert "64 bits" in refuse(line, "corrupt_file", "jsonl").detail
 
 
 @pytest.mark.parametrize("name", ["line one\nline two", "sm\u00ad\u00efth", "a\u00a0b", "\u200d joined"])

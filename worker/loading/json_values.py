@@ -1,0 +1,54 @@
+"""Values out of JSON as a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from worker.loading.errors import LoadError, at, pointer, quoted
+from worker.loading.table import Column, at_rows
+
+INT64 = range(-(2**63), 2**63)
+
+
+def column_of(values: Sequence[Any], name: str, start: int) -> Column:
+    """The values of rows `start` and on, None where a row has none.
+
+    Raises:
+        LoadError: they are of several kinds, or integers beyond 64 bits.
+    """
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as refused:
+        rows = [row for row, value in enumerate(values, start) if _is_beyond(value)]
+        if rows:
+            raise at_rows(
+                "unsupported_dtype",
+                name,
+                "holds an integer beyond 64 bits",
+                rows,
+                f"Integers go from {INT64.start} to {INT64.stop - 1}: write larger ones as text, as ids and "
+                'labels may be ("…"), or with a decimal point.',
+            ) from refused
+        raise LoadError(
+            "unsupported_dtype",
+            f"{quoted(name)!r} in samples {start} to {start + len(values) - 1} holds values of several "
+            "kinds: write numbers, text or lists of numbers, one kind a column.",
+            [at(pointer(name), "holds values of several kinds")],
+        ) from refused
+
+
+def _is_beyond(value: Any) -> bool:
+    """Whether it is such an integer, or one is in it."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            left += one
+        elif isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, int) and one not in INT64:
+            return True
+    return False
