@@ -31,6 +31,8 @@ from app.api import (
 from app.api.jobs import routes as jobs
 from app.api.metrics import Metrics
 from app.api.middleware import BodyLimit, Measured, RequestId
+from app.api.selections import content
+from app.api.selections import routes as selections
 from app.settings import Settings
 from app.store import idempotency, keys
 from app.store.blobs import BlobStore
@@ -76,6 +78,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         scores,
         influences,
         evaluation,
+        selections,
+        content,
         health,
     ):
         app.include_router(noun.router)

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from diffin.client import Diffin
-from diffin.errors import DiffinError, InputInvalid, JobFailed
+from diffin.errors import DiffinError, InputInvalid, JobFailed, SelectionFailed
 
 if TYPE_CHECKING:
     from diffin.recorder import Recorder
@@ -16,7 +16,7 @@ try:
 except PackageNotFoundError:  # run from a checkout that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["Diffin", "DiffinError", "InputInvalid", "JobFailed", "Recorder", "__version__"]
+__all__ = ["Diffin", "DiffinError", "InputInvalid", "JobFailed", "Recorder", "SelectionFailed", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

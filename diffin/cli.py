@@ -8,7 +8,7 @@ import click
 
 from diffin import __version__
 from diffin.client import LOCAL
-from diffin.commands import following, questions, running
+from diffin.commands import following, questions, running, selecting
 from diffin.errors import DiffinError
 
 SERVER = ("serve", "api", "worker", "migrate")  # whose failures are for the log, with their traceback
@@ -45,6 +45,8 @@ for command in (
     *(questions.submit, questions.train, questions.evaluate),
     *(following.status, following.wait, following.top, following.influences, following.cancel),
     *(following.jobs, following.datasets),
+    *(selecting.clean, selecting.coreset, selecting.deletion),
+    *(selecting.selection, selecting.selections, selecting.manifest),
     *(running.network, running.serve, running.api, running.worker, running.migrate),
 ):
     main.add_command(command)

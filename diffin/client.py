@@ -8,13 +8,14 @@ from typing import Self
 
 from diffin.calls.jobs import JobCalls
 from diffin.calls.questions import QuestionCalls
+from diffin.calls.selections import SelectionCalls
 from diffin.http import Transport
 from diffin.models import Json
 
 LOCAL = "http://127.0.0.1:8000"
 
 
-class Diffin(QuestionCalls, JobCalls):
+class Diffin(QuestionCalls, JobCalls, SelectionCalls):
     """A connection to the service, safe to share between threads.
 
     Args:

@@ -9,6 +9,8 @@ from diffin.models import BatchOrder, Checkpoint, Dataset, Job, Problem, Traject
 if TYPE_CHECKING:
     import httpx
 
+    from diffin.selecting import Selection
+
 
 class DiffinError(Exception):
     """The service refused, failed or could not be reached (`status` 0); its words are `detail`."""
@@ -34,6 +36,14 @@ class JobFailed(DiffinError):  # noqa: N818  (says what happened)
     def __init__(self, job: Job) -> None:
         self.job = job
         super().__init__(job.error or Problem(f"job {job.id} ended as {job.status}", code=job.status))
+
+
+class SelectionFailed(DiffinError):  # noqa: N818
+    """The selection ended as `failed`; `error` says why."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        super().__init__(selection.error or Problem(f"{selection.id} failed", code=selection.status))
 
 
 class InputInvalid(DiffinError):  # noqa: N818

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -273,7 +273,14 @@ def _convert(hint: Any, value: Any) -> Any:
     return value
 
 
-def id_of(resource: str | Dataset | Trajectory | Job) -> str:
+class Identified(Protocol):
+    """A resource of the service."""
+
+    @property
+    def id(self) -> str: ...
+
+
+def id_of(resource: str | Identified) -> str:
     """The id, as it goes into a path; raises ValueError for what is none."""
     given = resource if isinstance(resource, str) else resource.id
     if not re.fullmatch(r"[a-z]+_[0-9A-Za-z-]+", given):

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from diffin.models import Job
+from diffin.selecting import Selection
 
 TEXT = TextColumn("{task.description:<28}")
 
@@ -30,12 +31,12 @@ def sending(what: str, console: Console, *, files: bool = False) -> Iterator[Cal
 
 
 @contextmanager
-def waiting(what: str, console: Console) -> Iterator[Callable[[Job], None]]:
-    """A bar of a job, whose callback takes it each time it changed."""
+def waiting(what: str, console: Console) -> Iterator[Callable[[Job | Selection], None]]:
+    """A bar of a job or selection, whose callback takes it each time it changed."""
     with Progress(TEXT, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), console=console) as bars:
         bar = bars.add_task(what, total=None)
 
-        def show(job: Job) -> None:
+        def show(job: Job | Selection) -> None:
             done = job.status == "succeeded"
             total = job.progress.total or (1 if done else None)
             bars.update(bar, total=total, completed=total if done else job.progress.completed)

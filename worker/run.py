@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.store import jobs, sweeper, trajectories, work
+from app.store import jobs, selections, sweeper, trajectories, work
 from app.store.tables import Work
 from app.store.work import Lease, LeaseLostError
 from worker.evaluate import judge, reproduce, retrain, survey, verdict
@@ -17,6 +17,7 @@ from worker.problems import UserError, problem
 from worker.process import Process, process, stopping
 from worker.reduce import reduce
 from worker.score import block, sweep
+from worker.select import select
 from worker.train import conclude, prepare, train
 from worker.validate import validate
 
@@ -35,6 +36,7 @@ KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
     "reproduce": reproduce,
     "retrain": retrain,
     "verdict": verdict,
+    "select": select,
 }
 STAY_SECONDS = 20.0  # how long one message may keep the worker on one job before others get their turn
 
@@ -63,10 +65,13 @@ def serve(work_id: str, attempt: int) -> None:
 def _claim(mine: Process, subject: str, work_id: str, attempt: int) -> Work | None:
     with mine.database.transaction() as session:
         job = jobs.locked(session, subject)
+        selection = selections.locked(session, subject)
         claimed = work.claim(session, work_id, attempt, mine.owner, mine.settings.lease_seconds)
         if claimed is not None and job is not None and not jobs.start(session, job, attempt):
             jobs.unit_stopped(session, mine.blobs, job, claimed)
             return None
+        if claimed is not None and selection is not None:
+            selections.start(selection)
         return claimed
 
 
@@ -97,6 +102,7 @@ def _give_up_cancelled(mine: Process, row: Work) -> None:
 def _end(mine: Process, row: Work, error: dict[str, Any]) -> None:
     with mine.database.transaction() as session:
         jobs.locked(session, row.subject)
+        selections.locked(session, row.subject)
         trajectories.lock_owner(session, row.subject)
         if work.locked(session, row) is not None:
             sweeper.give_up(session, mine.blobs, row.subject, error)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from app.store.tables import Dataset, Job, Trajectory
+from app.store.tables import Dataset, Job, Selection, Trajectory
 
-Listed = TypeVar("Listed", Dataset, Trajectory, Job)
+Listed = TypeVar("Listed", Dataset, Trajectory, Job, Selection)
 
 
 def newest(
@@ -43,6 +43,6 @@ def newest(
     return session.scalars(query).all()
 
 
-def position(row: Dataset | Trajectory | Job) -> list[Any]:
+def position(row: Dataset | Trajectory | Job | Selection) -> list[Any]:
     """What tells where a row stands, to go on from there."""
     return [row.id]

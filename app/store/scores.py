@@ -19,6 +19,7 @@ from app.store.tables import Score
 
 COLUMNS = tuple(column.name for column in Score.__table__.columns)
 BATCH = 10_000
+TOGETHER = 500  # ids of one question: a database takes so many parameters
 
 
 def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -98,6 +99,53 @@ def some(session: Session, job_id: str, indices: Sequence[int]) -> dict[int, Sco
     """The rows of these samples, by index."""
     query = select(Score).where(Score.job_id == job_id, Score.sample_index.in_(indices))
     return {row.sample_index: row for row in session.scalars(query)}
+
+
+def by_ids(session: Session, job_id: str, sample_ids: Sequence[str]) -> dict[str, list[int]]:
+    """The indices of the samples of these ids; several where an id is not one sample's alone."""
+    found: dict[str, list[int]] = {}
+    for start in range(0, len(sample_ids), TOGETHER):
+        wanted = sample_ids[start : start + TOGETHER]
+        query = select(Score.sample_id, Score.sample_index).where(
+            Score.job_id == job_id, Score.sample_id.in_(wanted)
+        )
+        for name, index in session.execute(query.order_by(Score.sample_index)):
+            found.setdefault(str(name), []).append(index)
+    return found
+
+
+def ids_of(session: Session, job_id: str, indices: Sequence[int]) -> dict[int, str | None]:
+    """The ids of the samples of these indices."""
+    query = select(Score.sample_index, Score.sample_id).where(
+        Score.job_id == job_id, Score.sample_index.in_(indices)
+    )
+    return dict(session.execute(query).all())
+
+
+def arrays(session: Session, job_id: str, *names: str) -> dict[str, NDArray[np.float64]]:
+    """Numbers of all of a job's samples, by index: {name: [N]}; NaN for nulls. Of a blob (losses,
+    contributions): [N, m].
+    """
+    query = select(*(getattr(Score, name) for name in names)).where(Score.job_id == job_id)
+    query = query.order_by(Score.sample_index).execution_options(yield_per=BATCH)
+    parts: list[dict[str, NDArray[np.float64]]] = []
+    for rows in session.execute(query).partitions():
+        parts.append({name: _numbers(name, [row[at] for row in rows]) for at, name in enumerate(names)})
+    if not parts:
+        return {name: np.empty(0) for name in names}
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _numbers(name: str, values: Sequence[Any]) -> NDArray[np.float64]:
+    if name in ("contributions", "losses"):
+        return np.stack([np.frombuffer(value, dtype="<f8") for value in values])
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def count_at_least(session: Session, job_id: str, column: str, least: float) -> int:
+    """How many samples have `least` or more in the column "score" or "suspicion"."""
+    query = select(func.count()).where(Score.job_id == job_id, getattr(Score, column) >= least)
+    return int(session.execute(query).scalar_one())
 
 
 def contributions(row: Score) -> list[float]:

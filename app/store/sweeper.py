@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.store import datasets, idempotency, jobs, trajectories, work
+from app.store import datasets, idempotency, jobs, selections, trajectories, work
 from app.store.blobs import BlobStore
 from app.store.db import Database
 from app.store.tables import BatchOrder, Checkpoint, Dataset, TrajectoryFile, Work
@@ -73,7 +73,8 @@ def put_back(
 ) -> None:
     """Queues the next attempt of a unit, or ends what it belongs to with `error` when none is left."""
     job = jobs.locked(session, row.subject, patient=not overdue)
-    if job is None and row.kind != "validate":
+    selection = selections.locked(session, row.subject, patient=not overdue)
+    if job is None and selection is None and row.kind != "validate":
         return  # gone, or its owner is in the middle of writing
     trajectories.lock_owner(session, row.subject)
     unit = work.locked(session, row, overdue=overdue)
@@ -86,12 +87,14 @@ def put_back(
 
 
 def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, Any]) -> None:
-    """Ends a job with `error`, or the validation of a data set or of a trajectory's file.
+    """Ends a job or a selection with `error`, or the validation of a data set or of a trajectory's file.
 
-    The caller holds the lock of the job, or of the trajectory that the file belongs to.
+    The caller holds the lock of the job, the selection, or the trajectory that the file belongs to.
     """
     if (job := jobs.locked(session, subject)) is not None:
         jobs.fail(session, blobs, job, error)
+    elif (selection := selections.locked(session, subject)) is not None:
+        selections.fail(session, blobs, selection, error)
     elif (dataset := session.get(Dataset, subject)) is not None:
         datasets.invalid(session, blobs, dataset, error)
     elif (checkpoint := session.get(Checkpoint, subject)) is not None:

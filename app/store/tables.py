@@ -1,4 +1,5 @@
-"""The tables. States change only in `jobs.py`, `work.py`, `datasets.py` and `trajectories.py`."""
+"""The tables. States change only in `jobs.py`, `work.py`, `datasets.py`, `trajectories.py` and
+`selections.py`."""
 
 from __future__ import annotations
 
@@ -327,6 +328,35 @@ class Score(Base):
     losses: Mapped[bytes] = mapped_column(LargeBinary)
     standard_error: Mapped[float | None]
     suspicion: Mapped[float | None]
+
+
+class Selection(Resource, Base):
+    """What to do about a job's scores: the samples to act on, chosen by a worker."""
+
+    __tablename__ = "selections"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    type: Mapped[str]
+    status: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    num_samples: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    total: Mapped[int] = mapped_column(BigInteger, default=0)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+
+
+class SelectionFile(Base):
+    """A file of a selection, by `role`: "rows" are its samples, as `app.store.chosen` has them."""
+
+    __tablename__ = "selection_files"
+
+    selection_id: Mapped[str] = mapped_column(ForeignKey("selections.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    blob: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
 
 
 class IdempotencyKey(Base):

@@ -35,6 +35,7 @@ TASKS = {
     "reproduce": "diffin.score",
     "retrain": "diffin.score",
     "verdict": "diffin.score",
+    "select": "diffin.score",
 }
 QUEUES = {kind: "cpu" if kind == "validate" else "gpu" for kind in TASKS}
 UNFINISHED = ("waiting", "queued", "running")

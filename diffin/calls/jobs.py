@@ -8,7 +8,18 @@ from typing import Literal
 
 from diffin.calls.trajectories import TrajectoryCalls
 from diffin.errors import JobFailed
-from diffin.models import Dataset, Event, Influence, Job, Json, Score, Summary, Trajectory, from_json, id_of
+from diffin.models import (
+    Event,
+    Identified,
+    Influence,
+    Job,
+    Json,
+    Score,
+    Summary,
+    Trajectory,
+    from_json,
+    id_of,
+)
 
 Order = Literal["harmful", "helpful", "self_influence", "suspicion", "index"]
 Side = Literal["opponents", "proponents"]
@@ -58,12 +69,12 @@ class JobCalls(TrajectoryCalls):
     def cancel(self, job: str | Job) -> Job:
         return self._read(Job, self._transport.send("POST", f"/v1/jobs/{id_of(job)}/cancel"))
 
-    def delete(self, resource: str | Dataset | Trajectory | Job) -> None:
-        """Deletes a data set, trajectory or job; refused while it is in use or running."""
-        kinds = {"ds": "datasets", "tr": "trajectories", "job": "jobs"}
+    def delete(self, resource: str | Identified) -> None:
+        """Deletes a data set, trajectory, job or selection; refused while it is in use or running."""
+        kinds = {"ds": "datasets", "tr": "trajectories", "job": "jobs", "sel": "selections"}
         kind = id_of(resource).partition("_")[0]
         if kind not in kinds:
-            raise ValueError(f"{id_of(resource)!r} is the id of no data set, trajectory or job")
+            raise ValueError(f"{id_of(resource)!r} is the id of no data set, trajectory, job or selection")
         self._transport.send("DELETE", f"/v1/{kinds[kind]}/{id_of(resource)}")
 
     def events(self, job: str | Job) -> list[Event]:

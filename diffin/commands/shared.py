@@ -147,6 +147,6 @@ def columns(*columns: str, numbers: bool = False) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(
-            column, justify="right" if numbers else "left", no_wrap=column in ("job", "data set")
+            column, justify="right" if numbers else "left", no_wrap=column in ("job", "data set", "selection")
         )
     return table

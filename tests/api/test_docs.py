@@ -83,6 +83,12 @@ def test_bodies_and_answers_come_with_examples(document: dict[str, Any]) -> None
         "DatasetOut",
         "CheckpointOut",
         "ScoreOut",
+        "CleanIn",
+        "CoresetIn",
+        "DeletionIn",
+        "SelectionOut",
+        "SelectedOut",
+        "ManifestOut",
         "Problem",
     ):
         assert schemas[name]["examples"], name

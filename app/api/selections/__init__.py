@@ -1,0 +1,1 @@
+"""Selections: which of a job's samples to clean, delete or keep."""

@@ -1,0 +1,110 @@
+"""Whether a selection can be made of a job's scores, and how many samples it is of."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from app.api.problems import ApiProblem
+from app.api.scores import Scored
+from app.api.selections.body import CleanIn, CoresetIn, DeletionIn, NewSelection
+from app.store import scores
+
+CHANGES = ("diff_in", "tracin", "influence_function")  # whose scores are changes of the query loss
+SHOWN = 5
+
+
+class Asked(NamedTuple):
+    """What a selection that can be made is asked for; defaults are filled in.
+
+    Attributes:
+        request: as the worker takes it.
+        size: how many samples it is of, where that is known before.
+    """
+
+    request: dict[str, Any]
+    size: int | None
+
+
+def admit(session: Session, scored: Scored, body: NewSelection) -> Asked:
+    """What the body asks for of this job.
+
+    Raises:
+        ApiProblem: 409 for what the job did not compute, 422 for the rest.
+    """
+    if isinstance(body, CleanIn):
+        return _clean(session, scored, body)
+    if isinstance(body, CoresetIn):
+        return _coreset(session, scored, body)
+    return _deletion(session, scored, body)
+
+
+def _clean(session: Session, scored: Scored, body: CleanIn) -> Asked:
+    has_suspicion = bool((scored.job.result or {}).get("suspicion"))
+    by = body.by or ("suspicion" if has_suspicion and body.threshold is None else "score")
+    if by == "suspicion" and not has_suspicion:
+        detail = "This job did not compute suspicion, which tells of wrong labels: ask by: score."
+        raise ApiProblem(409, "not_computed", detail, pointer="/by")
+    if body.threshold is not None:
+        size = scores.count_at_least(session, scored.job.id, by, body.threshold)
+    else:
+        size = _size(scored, body)
+    request = {"size": body.size, "fraction": body.fraction, "threshold": body.threshold}
+    return Asked(request | {"by": by, "relabel": body.relabel}, size)
+
+
+def _coreset(session: Session, scored: Scored, body: CoresetIn) -> Asked:
+    classes = _has_classes(session, scored)
+    if body.stratify and not classes:
+        detail = f"Samples of the task {scored.task} have no classes to keep in proportion: leave it out."
+        raise ApiProblem(422, "no_classes", detail, pointer="/stratify")
+    stratify = classes if body.stratify is None else body.stratify
+    request = {"size": body.size, "fraction": body.fraction, "stratify": stratify}
+    return Asked(request, _size(scored, body))
+
+
+def _deletion(session: Session, scored: Scored, body: DeletionIn) -> Asked:
+    method = scored.job.method.get("name", "")
+    if method not in CHANGES:
+        detail = (
+            f"Scores of {method} are no changes of the query loss, so that nothing follows for a deletion: "
+            f"start a job with one of {', '.join(CHANGES)}."
+        )
+        raise ApiProblem(422, "unsuitable_method", detail)
+    if body.sample_ids is not None:
+        indices = _by_ids(session, scored, body.sample_ids)
+    else:
+        indices = sorted(body.sample_indices or [])
+        beyond = [index for index in indices if index >= scored.num_samples]
+        if beyond:
+            detail = f"The job scored samples 0 to {scored.num_samples - 1}; {beyond[:SHOWN]} are beyond."
+            raise ApiProblem(422, "index_out_of_range", detail, pointer="/sample_indices")
+    if len(indices) == scored.num_samples:
+        detail = "These are all samples there are: nothing would be left to train on."
+        raise ApiProblem(422, "nothing_left", detail)
+    return Asked({"sample_indices": indices}, len(indices))
+
+
+def _by_ids(session: Session, scored: Scored, ids: list[str]) -> list[int]:
+    found = scores.by_ids(session, scored.job.id, ids)
+    unknown = [one for one in ids if one not in found]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:SHOWN]))
+        detail = f"{len(unknown)} of the sample_ids are no sample's of the training set: {shown}."
+        raise ApiProblem(422, "unknown_sample", detail, pointer="/sample_ids")
+    return sorted(index for indices in found.values() for index in indices)
+
+
+def _size(scored: Scored, body: CleanIn | CoresetIn) -> int:
+    """The size that `size` or `fraction` asks for."""
+    n = scored.num_samples
+    if body.size is not None and body.size > n:
+        detail = f"The job scored {n} samples; size is {body.size}."
+        raise ApiProblem(422, "too_many_samples", detail, pointer="/size")
+    return body.size or max(1, round((body.fraction or 0) * n))
+
+
+def _has_classes(session: Session, scored: Scored) -> bool:
+    first = scores.one(session, scored.job.id, 0)
+    return scored.task in ("classification", "binary") and first is not None and first.label is not None

@@ -1,0 +1,103 @@
+"""What a selection is asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from app.api.resources import INT64, NO_NUL, Body, Metadata, Name, Notes
+from app.catalog.base import refusal
+
+By = Literal["suspicion", "score"]
+Size = Annotated[int, Field(ge=1, le=INT64)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+CLEAN: dict[str, Any] = {"type": "clean", "fraction": 0.05, "name": "worst twentieth"}
+CORESET: dict[str, Any] = {"type": "coreset", "fraction": 0.3, "stratify": True}
+DELETION: dict[str, Any] = {"type": "deletion", "sample_indices": [17, 31337]}
+
+
+class SelectionBody(Body):
+    """What may be said of a selection of any type."""
+
+    name: Name = ""
+    notes: Notes = ""
+    metadata: Metadata = Field({})
+
+
+class CleanIn(SelectionBody):
+    """Which samples to remove or relabel. Give one of `size`, `fraction` and `threshold`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [CLEAN, {"type": "clean", "threshold": 0.0005, "by": "score"}]}
+    )
+
+    type: Literal["clean"]
+    size: Size | None = Field(None, description="So many, the worst.")
+    fraction: Fraction | None = Field(None, description="This share of all, the worst.")
+    threshold: float | None = Field(None, description="All with at least so much of `by`.")
+    by: By | None = Field(
+        None,
+        description="`suspicion` finds wrong labels, `score` what harms the query loss. Left out: `score` "
+        "with a threshold, else `suspicion` where the job has it.",
+    )
+    relabel: bool = Field(
+        True,
+        description="Propose another label where the model is surer of it than not; else only removal.",
+    )
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        _one_of(self, "size", "fraction", "threshold")
+        return self
+
+
+class CoresetIn(SelectionBody):
+    """Which samples to keep: those that harm least. Give `size` or `fraction`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CORESET]})
+
+    type: Literal["coreset"]
+    size: Size | None = Field(None, description="Keep so many.")
+    fraction: Fraction | None = Field(None, description="Keep this share.")
+    stratify: bool | None = Field(
+        None,
+        description="Keep classes in proportion, and of rare ones more: each gets at least half an equal "
+        "share, or all it has. Left out: where targets are classes.",
+    )
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        _one_of(self, "size", "fraction")
+        return self
+
+
+class DeletionIn(SelectionBody):
+    """What removing these samples would do. Give `sample_indices` or `sample_ids`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DELETION]})
+
+    type: Literal["deletion"]
+    sample_indices: list[Annotated[int, Field(ge=0, le=INT64)]] | None = Field(None, min_length=1)
+    sample_ids: list[Annotated[str, StringConstraints(pattern=NO_NUL)]] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        _one_of(self, "sample_indices", "sample_ids")
+        for name in ("sample_indices", "sample_ids"):
+            given = getattr(self, name)
+            if given is not None and len(set(given)) < len(given):
+                raise refusal(f"a sample stands more than once in {name}.")
+        return self
+
+
+NewSelection = Annotated[CleanIn | CoresetIn | DeletionIn, Field(discriminator="type")]
+
+
+def _one_of(body: Body, *names: str) -> None:
+    """Raises unless exactly one of these fields is given."""
+    given = [name for name in names if getattr(body, name) is not None]
+    if len(given) != 1:
+        told = f"{' and '.join(given)} are given" if given else "none is given"
+        raise refusal(f"give one of {', '.join(names)}: {told}.")

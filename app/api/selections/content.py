@@ -1,0 +1,140 @@
+"""What a selection is of: its samples page by page, and the index lists that a loader takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from app.api.deps import Blobs, Caller, Db
+from app.api.pagination import Page, PageOf
+from app.api.problems import PROBLEMS, ApiProblem, responses
+from app.api.resources import RETRY_AFTER, known
+from app.api.scores import label_of
+from app.api.selections.resource import SelectedOut, SelectionId, found_selection, row_out
+from app.store import chosen, scores, selections
+from app.store.blobs import BlobStore
+from app.store.chosen import Rows
+from app.store.tables import Dataset, Job, Selection
+
+router = APIRouter(
+    prefix="/v1/selections/{selection_id}", tags=["selections"], responses=PROBLEMS | responses(404, 409)
+)
+
+
+class Relabelled(BaseModel):
+    """A sample, and the label it should have."""
+
+    sample_index: int
+    label: int | float | None
+
+
+class ManifestOut(BaseModel):
+    """Indices into the training set. Each sample is in one of the three lists, all of them ascending."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "selection_id": "sel_0197f4e9-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                    "job_id": "job_0197f4e8-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                    "train_dataset_id": "ds_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                    "type": "clean",
+                    "num_samples": 6,
+                    "keep": [0, 1, 3, 5],
+                    "remove": [4],
+                    "relabel": [{"sample_index": 2, "label": 9}],
+                }
+            ]
+        }
+    )
+
+    selection_id: str
+    job_id: str
+    train_dataset_id: str | None
+    type: str
+    num_samples: int
+    keep: list[int]
+    remove: list[int]
+    relabel: list[Relabelled]
+
+
+class Chosen(NamedTuple):
+    """A selection that succeeded: its record, its job's, its rows and their digest."""
+
+    selection: Selection
+    job: Job
+    rows: Rows
+    digest: str
+
+
+@router.get("/samples", summary="The samples of a selection")
+def list_samples(
+    selection_id: SelectionId, caller: Caller, database: Db, blobs: Blobs, paging: PageOf
+) -> Page[SelectedOut]:
+    """Of `clean` the worst first, of `coreset` the best first, of `deletion` by index. 409 until it
+    succeeded.
+    """
+    binding = "selected", selection_id
+    (after,) = paging.after(*binding) or (0,)
+    with database.snapshot() as session:
+        found = _chosen(session, blobs, caller.project_id, selection_id)
+        some = list(enumerate(found.rows[after : after + paging.limit + 1], start=after + 1))
+        page, cursor = paging.cut(some, lambda row: [row[0]], *binding)
+        ids = scores.ids_of(session, found.job.id, [int(row["sample_index"]) for _, row in page])
+        classes = _classes(session, found.job)
+    data = [row_out(row, ids.get(int(row["sample_index"])), classes) for _, row in page]
+    return Page(data=data, next_cursor=cursor)
+
+
+@router.get("/manifest", summary="A selection as index lists", response_model=ManifestOut)
+def get_manifest(
+    request: Request, selection_id: SelectionId, caller: Caller, database: Db, blobs: Blobs
+) -> Response:
+    """Which samples to keep, remove and relabel, by their index in the training set; with `ETag`. 409 until
+    the selection succeeded.
+    """
+    with database.snapshot() as session:
+        found = _chosen(session, blobs, caller.project_id, selection_id)
+    headers = {"ETag": f'"{found.digest}"', "Cache-Control": "private, no-cache"}
+    if known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(json.dumps(_manifest(found)), headers=headers, media_type="application/json")
+
+
+def _manifest(found: Chosen) -> dict[str, Any]:
+    keep, remove, relabel = chosen.parts(found.rows, found.selection.num_samples)
+    pairs = zip(relabel["sample_index"].tolist(), relabel["suggested_label"].tolist(), strict=True)
+    return {
+        "selection_id": found.selection.id,
+        "job_id": found.job.id,
+        "train_dataset_id": found.job.train_dataset_id,
+        "type": found.selection.type,
+        "num_samples": found.selection.num_samples,
+        "keep": keep.tolist(),
+        "remove": remove.tolist(),
+        "relabel": [{"sample_index": index, "label": label_of(label)} for index, label in pairs],
+    }
+
+
+def _chosen(session: Session, blobs: BlobStore, project_id: str, selection_id: str) -> Chosen:
+    """The selection with its rows, or 404, or 409 where it has none (yet)."""
+    selection = found_selection(session, project_id, selection_id)
+    file = selections.path(session, blobs, selection_id, selections.ROWS)
+    if selection.status != "succeeded" or file is None:
+        why = (
+            "it failed, and its `error` says why" if selection.status == "failed" else "ask again in a moment"
+        )
+        detail = f"The selection is {selection.status}: {why}."
+        headers = None if selection.status == "failed" else RETRY_AFTER
+        raise ApiProblem(409, "selection_not_finished", detail, headers=headers)
+    path, digest = file
+    return Chosen(selection, session.get_one(Job, selection.job_id), chosen.read(path), digest)
+
+
+def _classes(session: Session, job: Job) -> list[str] | None:
+    train = session.get(Dataset, job.train_dataset_id) if job.train_dataset_id else None
+    return (train.info.get("encoding") or {}).get("classes") if train is not None else None

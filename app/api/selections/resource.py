@@ -1,0 +1,177 @@
+"""A selection as clients see it, and the samples it is of."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from app.api.jobs.resource import Progress
+from app.api.problems import not_found
+from app.api.resources import NO_NUL, named
+from app.api.scores import label_of
+from app.store import selections
+from app.store.chosen import ACTIONS, Action
+from app.store.datasets import name_of
+from app.store.tables import Selection
+
+Type = Literal["clean", "coreset", "deletion"]
+Status = Literal["queued", "running", "succeeded", "failed"]
+SelectionId = Annotated[str, Path(pattern=NO_NUL, examples=["sel_0197f4e9-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
+
+EXAMPLE: dict[str, Any] = {
+    "id": "sel_0197f4e9-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+    "name": "worst twentieth",
+    "notes": "",
+    "metadata": {},
+    "created_at": "2026-11-25T02:00:00Z",
+    "job_id": "job_0197f4e8-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+    "type": "clean",
+    "status": "succeeded",
+    "size": 3000,
+    "num_samples": 60000,
+    "request": {"size": None, "fraction": 0.05, "threshold": None, "by": "suspicion", "relabel": True},
+    "progress": {"completed": 0, "total": 0, "unit": "forward_passes", "message": "succeeded"},
+    "started_at": "2026-11-25T02:00:01Z",
+    "finished_at": "2026-11-25T02:00:04Z",
+    "error": None,
+    "result": {
+        "keep": 57000,
+        "remove": 812,
+        "relabel": 2188,
+        "cut": 0.95,
+        "predicted_change": -0.031,
+        "by_class": [{"label": 4, "label_name": None, "count": 5842, "selected": 311}],
+        "warnings": [],
+    },
+}
+ROW: dict[str, Any] = {
+    "sample_index": 31337,
+    "sample_id": None,
+    "action": "relabel",
+    "score": 0.00042,
+    "suspicion": 0.993,
+    "label": 4,
+    "label_name": None,
+    "suggested_label": 9,
+    "suggested_label_name": None,
+    "confidence": 0.91,
+    "loss": 7.21,
+}
+
+
+class SelectionOut(BaseModel):
+    """What to do about a job's scores. A worker chooses the samples: poll until `succeeded` or `failed`.
+
+    `size` counts the samples acted on (of a coreset, those kept); null until it is known. In `result`,
+    `predicted_change` is that of the mean query loss if all that is not kept as it is were removed: the sum
+    of their scores, turned round; null where scores are no changes of it, or it would be no small step.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    id: str
+    name: str
+    notes: str
+    metadata: dict[str, str]
+    created_at: datetime
+    job_id: str
+    type: Type
+    status: Status
+    size: int | None
+    num_samples: int = Field(description="That the job scored.")
+    request: dict[str, Any] = Field(description="As asked, defaults filled in; sample lists left out.")
+    progress: Progress
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: dict[str, Any] | None
+    result: dict[str, Any] | None
+
+
+class SelectedOut(BaseModel):
+    """A sample of a selection, what to do with it and why.
+
+    `suggested_label` is what the model says, on average over the checkpoints, where that is another label;
+    `confidence` is its probability.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ROW]})
+
+    sample_index: int
+    sample_id: str | None
+    action: Action
+    score: float
+    suspicion: float | None
+    label: int | float | None
+    label_name: str | None = None
+    suggested_label: int | float | None
+    suggested_label_name: str | None = None
+    confidence: float | None
+    loss: float | None
+
+
+def shown(session: Session, selection: Selection) -> SelectionOut:
+    """The selection as clients see it."""
+    done, total = selections.progress(session, selection)
+    plain = (
+        "job_id",
+        "type",
+        "status",
+        "size",
+        "num_samples",
+        "started_at",
+        "finished_at",
+        "error",
+        "result",
+    )
+    return SelectionOut(
+        **named(selection),
+        **{name: getattr(selection, name) for name in plain},
+        request={name: value for name, value in selection.request.items() if name != "sample_indices"},
+        progress=Progress(completed=done, total=total, unit="forward_passes", message=_message(selection)),
+    )
+
+
+def row_out(row: np.void, sample_id: str | None, classes: list[str] | None) -> SelectedOut:
+    """A row of the selection's file as clients see it."""
+    value = {
+        name: _number(row[name]) for name in ("suspicion", "label", "suggested_label", "confidence", "loss")
+    }
+    label, suggested = value["label"], value["suggested_label"]
+    return SelectedOut(
+        sample_index=int(row["sample_index"]),
+        sample_id=sample_id,
+        action=ACTIONS[int(row["action"])],
+        score=float(row["score"]),
+        suspicion=value["suspicion"],
+        label=label_of(label),
+        label_name=name_of(classes, label),
+        suggested_label=label_of(suggested),
+        suggested_label_name=name_of(classes, suggested),
+        confidence=value["confidence"],
+        loss=value["loss"],
+    )
+
+
+def found_selection(session: Session, project_id: str, selection_id: str, *, lock: bool = False) -> Selection:
+    """The selection, or 404."""
+    selection = selections.get(session, project_id, selection_id)
+    if selection is not None and lock:
+        selection = selections.locked(session, selection_id)
+    if selection is None:
+        raise not_found("selection", selection_id)
+    return selection
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _message(selection: Selection) -> str:
+    waiting = {"queued": "waiting for a worker", "running": "choosing"}
+    return waiting.get(selection.status, selection.status)

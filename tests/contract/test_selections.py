@@ -1,0 +1,160 @@
+"""What to do about scores, on the real service over HTTP: choices are held against the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests import walk
+from tests.services import Service
+
+SAMPLES, FLIPPED = 400, 40
+RECIPE = {
+    "schedule": {"name": "constant", "learning_rate": 0.3},
+    "batch_size": 20,
+    "epochs": 20,
+    "seed": 5,
+}
+
+
+@pytest.fixture(
+    scope="module", params=["embedded_service", "production_service"], ids=["embedded", "production"]
+)
+def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    service: Service = request.getfixturevalue(request.param)
+    with service.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def job(client: httpx.Client) -> dict[str, Any]:
+    """Scores of digits of which the first FLIPPED have a wrong label."""
+    x, y = walk.digits(SAMPLES + 100)
+    y[:FLIPPED] = (y[:FLIPPED] + 1 + np.arange(FLIPPED) % 9) % 10
+    ids = np.array([f"digit-{row}" for row in range(SAMPLES)])
+    train = walk.dataset(client, walk.npz(inputs=x[:SAMPLES], targets=y[:SAMPLES], ids=ids))["id"]
+    query = walk.dataset(client, walk.npz(inputs=x[SAMPLES:], targets=y[SAMPLES:]))["id"]
+    architecture = {"name": "mlp", "config": walk.MLP | {"hidden": [16]}}
+    body = {"type": "train", "architecture": architecture, "recipe": RECIPE, "train_dataset_id": train}
+    body |= {"task": {"type": "classification", "loss": "cross_entropy"}, "checkpoints": {"count": 8}}
+    trained = walk.finished(client, walk.ok(client.post("/v1/jobs", json=body), 202)["id"])
+    posted = walk.post_job(client, trained["result"]["trajectory_id"], train, query)
+    return walk.finished(client, walk.ok(posted, 202)["id"])
+
+
+@pytest.fixture(scope="module")
+def rows(client: httpx.Client, job: dict[str, Any]) -> list[dict[str, Any]]:
+    return walk.scores(client, job["id"])
+
+
+def selected(client: httpx.Client, job: dict[str, Any], **body: Any) -> dict[str, Any]:
+    """A selection that succeeded."""
+    posted = walk.ok(client.post(f"/v1/jobs/{job['id']}/selections", json=body), 201)
+    done = walk.until(client, f"/v1/selections/{posted['id']}", {"succeeded", "failed"})
+    assert done["status"] == "succeeded", done
+    assert done["size"] == posted["size"]
+    return done
+
+
+def samples(client: httpx.Client, selection: dict[str, Any], limit: int = 7) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"limit": limit}
+    while True:
+        page = walk.ok(client.get(f"/v1/selections/{selection['id']}/samples", params=params), 200)
+        found += page["data"]
+        if page["next_cursor"] is None:
+            return found
+        params["cursor"] = page["next_cursor"]
+
+
+def manifest(client: httpx.Client, selection: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = walk.ok(client.get(f"/v1/selections/{selection['id']}/manifest"), 200)
+    parts = [*found["keep"], *found["remove"], *(one["sample_index"] for one in found["relabel"])]
+    assert sorted(parts) == list(range(SAMPLES))  # each sample in one list
+    counts = {name: len(found[name]) for name in ("keep", "remove", "relabel")}
+    assert counts == {name: selection["result"][name] for name in counts}
+    return found
+
+
+def test_cleaning_finds_the_wrong_labels_and_what_they_should_be(
+    client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    selection = selected(client, job, type="clean", size=FLIPPED)
+    found = samples(client, selection)
+    worst = sorted(rows, key=lambda row: (-row["suspicion"], row["sample_index"]))[:FLIPPED]
+    same = ("sample_index", "sample_id", "score", "suspicion", "label", "loss")
+    assert [{k: one[k] for k in same} for one in found] == [{k: one[k] for k in same} for one in worst]
+    hits = [one for one in found if one["sample_index"] < FLIPPED]
+    assert len(hits) > 0.8 * FLIPPED
+    _, truth = walk.digits(SAMPLES)
+    relabelled = [one for one in found if one["action"] == "relabel"]
+    right = [one for one in relabelled if one["suggested_label"] == truth[one["sample_index"]]]
+    assert len(relabelled) > 0.3 * FLIPPED and len(right) > 0.9 * len(relabelled)
+    for one in found:
+        assert (one["suggested_label"] is None) == (one["confidence"] is None)
+        assert (one["action"] == "relabel") == ((one["confidence"] or 0) >= 0.5)
+        assert one["suggested_label"] != one["label"]
+    change = -sum(one["score"] for one in found)
+    assert selection["result"]["predicted_change"] == pytest.approx(change) and change < 0
+    assert selection["result"]["cut"] == found[-1]["suspicion"]
+    by_class = selection["result"]["by_class"]
+    assert sum(one["selected"] for one in by_class) == FLIPPED
+    assert sum(one["count"] for one in by_class) == SAMPLES
+    listed = manifest(client, selection)
+    assert {one["sample_index"]: one["label"] for one in listed["relabel"]} == {
+        one["sample_index"]: one["suggested_label"] for one in relabelled
+    }
+    assert listed["train_dataset_id"] == job["train_dataset_id"]
+
+
+def test_cleaning_by_score_takes_all_above_the_threshold(
+    client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    threshold = sorted(row["score"] for row in rows)[-10]
+    selection = selected(client, job, type="clean", threshold=threshold, relabel=False)
+    harmful = {row["sample_index"] for row in rows if row["score"] >= threshold}
+    assert set(manifest(client, selection)["remove"]) == harmful and len(harmful) == 10
+    assert selection["result"]["relabel"] == 0
+    nothing = selected(client, job, type="clean", threshold=1e9)
+    assert (nothing["size"], samples(client, nothing)) == (0, [])
+    assert manifest(client, nothing)["keep"] == list(range(SAMPLES))
+
+
+def test_a_coreset_keeps_the_least_harmful_of_each_class(
+    client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    plain = selected(client, job, type="coreset", size=50, stratify=False)
+    best = sorted(rows, key=lambda row: (row["score"], row["sample_index"]))[:50]
+    assert [one["sample_index"] for one in samples(client, plain)] == [one["sample_index"] for one in best]
+    fair = selected(client, job, type="coreset", fraction=0.5)
+    assert fair["request"]["stratify"] is True and fair["size"] == SAMPLES // 2
+    kept = manifest(client, fair)["keep"]
+    for one in fair["result"]["by_class"]:
+        assert abs(one["selected"] - one["count"] / 2) <= 1
+        mine = sorted((row["score"], row["sample_index"]) for row in rows if row["label"] == one["label"])
+        assert {index for _, index in mine[: one["selected"]]} <= set(kept)
+
+
+def test_a_deletion_tells_what_it_would_do(
+    client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    selection = selected(client, job, type="deletion", sample_ids=["digit-9", "digit-2"])
+    assert manifest(client, selection)["remove"] == [2, 9]
+    assert [one["sample_id"] for one in samples(client, selection)] == ["digit-2", "digit-9"]
+    change = -(rows[2]["score"] + rows[9]["score"])
+    assert selection["result"]["predicted_change"] == pytest.approx(change)
+
+
+def test_a_manifest_is_read_again_only_when_changed(client: httpx.Client, job: dict[str, Any]) -> None:
+    selection = selected(client, job, type="clean", size=3)
+    path = f"/v1/selections/{selection['id']}/manifest"
+    tag = client.get(path).headers["etag"]
+    assert client.get(path, headers={"If-None-Match": tag}).status_code == 304
+    listed = walk.ok(client.get("/v1/selections", params={"job_id": job["id"], "type": "clean"}), 200)
+    assert listed["data"][0]["id"] == selection["id"]
+    walk.ok(client.delete(f"/v1/selections/{selection['id']}"), 204)
+    walk.ok(client.get(path), 404)

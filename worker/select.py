@@ -1,0 +1,99 @@
+"""The unit that makes a selection: which samples, and what to do with each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.store import chosen, scores, selections, work
+from app.store.chosen import ACTIONS, Rows
+from app.store.tables import Work
+from worker import selection
+from worker.influence.selection.choosing import coreset, most
+from worker.influence.selection.labels import SURE
+from worker.lease import Renewal
+from worker.process import Process
+from worker.selection import Selecting
+
+KEEP, REMOVE, RELABEL = (ACTIONS.index(one) for one in ("keep", "remove", "relabel"))
+MOST_CLASSES = 1000  # to be told one by one
+
+
+def select(mine: Process, row: Work, renewal: Renewal) -> None:
+    """Chooses the samples; rows, result and state are one transaction."""
+    asked = selection.load(mine, row.subject)
+    with mine.database.snapshot() as session:
+        table = scores.arrays(session, asked.job_id, "score", "suspicion", "label", "loss")
+    found = {"clean": _clean, "coreset": _coreset, "deletion": _deletion}[asked.type](
+        mine, asked, table, renewal
+    )
+    result = _result(asked, found, table)
+    with mine.blobs.stage() as staged:
+        chosen.write(staged, found)
+        with mine.database.transaction() as session:
+            record = selections.locked(session, asked.id)
+            if record is None:
+                raise work.LeaseLostError(row.id)
+            work.finish(session, renewal.lease)
+            files = {selections.ROWS: staged}
+            selections.succeed(session, mine.blobs, record, result, size=len(found), files=files)
+
+
+def _clean(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
+    assert asked.size is not None  # noqa: S101  (the request tells it)
+    index = most(table[asked.request["by"]], asked.size)
+    columns = _columns(index, table)
+    action = np.full(len(index), REMOVE, dtype=np.uint8)
+    if len(index) and selection.has_classes(mine, asked):
+        told = selection.suggestions(mine, asked, index, columns["label"], renewal)
+        columns |= {"suggested_label": told[0], "confidence": told[1]}
+        if asked.request["relabel"]:
+            action[np.nan_to_num(told[1]) >= SURE] = RELABEL
+    return chosen.rows(action, columns)
+
+
+def _coreset(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
+    assert asked.size is not None  # noqa: S101  (the request tells it)
+    labels = table["label"] if asked.request["stratify"] else None
+    index = coreset(table["score"], asked.size, labels)
+    return chosen.rows(np.full(len(index), KEEP, dtype=np.uint8), _columns(index, table))
+
+
+def _deletion(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
+    index = np.asarray(asked.request["sample_indices"], dtype=np.int64)
+    return chosen.rows(np.full(len(index), REMOVE, dtype=np.uint8), _columns(index, table))
+
+
+def _columns(index: Any, table: dict[str, Any]) -> dict[str, Any]:
+    return {"sample_index": index} | {name: values[index] for name, values in table.items()}
+
+
+def _result(asked: Selecting, found: Rows, table: dict[str, Any]) -> dict[str, Any]:
+    kept, removed, relabelled = chosen.parts(found, asked.num_samples)
+    told: dict[str, Any] = {"keep": len(kept), "remove": len(removed), "relabel": len(relabelled)}
+    if asked.type == "clean":
+        values = found[asked.request["by"]]
+        told["cut"] = float(values.min()) if len(values) else None
+    told["predicted_change"] = _predicted(asked, found) if asked.type != "coreset" else None
+    told["by_class"] = _by_class(found, table["label"])
+    told["warnings"] = asked.warnings
+    return told
+
+
+def _predicted(asked: Selecting, found: Rows) -> float | None:
+    """Of the query loss without all these samples; None where scores are no changes of it."""
+    return -float(found["score"].sum()) if asked.in_loss else None
+
+
+def _by_class(found: Rows, labels: Any) -> list[dict[str, Any]] | None:
+    """How many there are of each given label, and how many of them are in the selection."""
+    known = labels[np.isfinite(labels)]
+    classes, counts = np.unique(known, return_counts=True)
+    if not len(classes) or len(classes) > MOST_CLASSES or (classes != np.floor(classes)).any():
+        return None
+    chosen_labels = found["label"]
+    return [
+        {"label": int(label), "count": int(count), "selected": int((chosen_labels == label).sum())}
+        for label, count in zip(classes, counts, strict=True)
+    ]
