@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     idempotency_hours: float = Field(
         24.0, gt=0, description="How long an Idempotency-Key replays its answer."
     )
+    export_hours: float = Field(168.0, gt=0, description="How long the file of an export is kept.")
     log_level: str = Field("INFO", description="Level of the structured logs on standard error.")
 
     def model_post_init(self, context: Any, /) -> None:

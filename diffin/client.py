@@ -6,6 +6,7 @@ import os
 from types import TracebackType
 from typing import Self
 
+from diffin.calls.exports import ExportCalls
 from diffin.calls.jobs import JobCalls
 from diffin.calls.questions import QuestionCalls
 from diffin.calls.selections import SelectionCalls
@@ -15,7 +16,7 @@ from diffin.models import Json
 LOCAL = "http://127.0.0.1:8000"
 
 
-class Diffin(QuestionCalls, JobCalls, SelectionCalls):
+class Diffin(QuestionCalls, JobCalls, SelectionCalls, ExportCalls):
     """A connection to the service, safe to share between threads.
 
     Args:

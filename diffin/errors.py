@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diffin.models import BatchOrder, Checkpoint, Dataset, Job, Problem, TrajectoryFile, from_json
+from diffin.models import BatchOrder, Checkpoint, Dataset, Export, Job, Problem, TrajectoryFile, from_json
 
 if TYPE_CHECKING:
     import httpx
@@ -44,6 +44,14 @@ class SelectionFailed(DiffinError):  # noqa: N818
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
         super().__init__(selection.error or Problem(f"{selection.id} failed", code=selection.status))
+
+
+class ExportFailed(DiffinError):  # noqa: N818
+    """The service could not write an export; `.export.error` says why."""
+
+    def __init__(self, export: Export) -> None:
+        self.export = export
+        super().__init__(export.error or Problem(f"export {export.id} failed", code="failed"))
 
 
 class InputInvalid(DiffinError):  # noqa: N818

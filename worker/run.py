@@ -11,6 +11,7 @@ from app.store import jobs, selections, sweeper, trajectories, work
 from app.store.tables import Work
 from app.store.work import Lease, LeaseLostError
 from worker.evaluate import judge, reproduce, retrain, survey, verdict
+from worker.export import export
 from worker.lease import CancelledError, Renewal
 from worker.plan import plan
 from worker.problems import UserError, problem
@@ -24,6 +25,7 @@ from worker.validate import validate
 log = logging.getLogger(__name__)
 KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
     "validate": validate,
+    "export": export,
     "plan": plan,
     "sweep": sweep,
     "block": block,

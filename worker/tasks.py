@@ -32,6 +32,12 @@ def validate(work_id: str, attempt: int) -> None:
     _serve(work_id, attempt)
 
 
+@celery.task(name="diffin.export")
+def export(work_id: str, attempt: int) -> None:
+    """Writes a job's scores to a file."""
+    _serve(work_id, attempt)
+
+
 @celery.task(name="diffin.score")
 def score(work_id: str, attempt: int) -> None:
     """Does one unit of an influence job, and the job's next ones while it has their data at hand."""

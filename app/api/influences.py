@@ -15,10 +15,11 @@ from app.api.jobs.resource import JobId
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, known
-from app.api.scores import Scored, label_of, scored_job
+from app.api.scores import scored_job
 from app.store import scores
 from app.store.datasets import name_of
 from app.store.influences import Side, ranked
+from app.store.scored import Scored, label_of
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["scores"], responses=PROBLEMS | responses(404, 409))
 

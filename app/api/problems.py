@@ -33,6 +33,8 @@ TITLES = {
     "client_disconnected": "The client went away",
     "empty_file": "The file is empty",
     "empty_query": "The query takes no sample",
+    "export_expired": "The export is not kept any more",
+    "export_not_finished": "The export has no content yet",
     "forbidden": "The key does not allow this",
     "idempotency_key_reused": "This Idempotency-Key belongs to another request",
     "in_use": "Something still uses this",

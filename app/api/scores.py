@@ -6,7 +6,7 @@ Positive = harmful: having the sample in training raised the query loss.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,8 +19,9 @@ from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, RETRY_AFTER
 from app.api.samples import number_of
 from app.store import jobs, scores, trajectories
+from app.store import scored as scored_rows
 from app.store.datasets import name_of
-from app.store.tables import Dataset, Job, Score
+from app.store.scored import Scored, label_of
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["scores"], responses=PROBLEMS | responses(404, 409))
 
@@ -144,25 +145,6 @@ class SummaryOut(BaseModel):
     by_class: list[ClassSummary] | None
 
 
-class Scored(NamedTuple):
-    """A job that has scores, its task's type, and the names of its classes."""
-
-    job: Job
-    num_samples: int
-    task: str
-    classes: list[str] | None
-
-    @property
-    def regression(self) -> bool:
-        """Whether labels are numbers and no classes."""
-        return self.task == "regression"
-
-    @property
-    def pairs(self) -> bool:
-        """Whether there are no labels: a sample is an image and its caption."""
-        return self.task == "contrastive"
-
-
 @router.get("/scores", summary="A job's scores")
 def list_scores(
     job_id: JobId,
@@ -182,16 +164,14 @@ def list_scores(
     after = paging.after(*binding)
     with database.snapshot() as session:
         scored = scored_job(session, caller.project_id, job_id)
-        if order in COMPUTED and not (scored.job.result or {}).get(order):
-            detail = f"This job did not compute {order.replace('_', '-')}; ask for another order."
-            raise ApiProblem(409, "not_computed", detail, errors=[("query:order", detail)])
+        refuse_order(scored, order, "query:order")
         if label_name is not None:
             label = number_of(scored.classes, label_name, "query:label_name")
         found = scores.page(
             session, job_id, order, paging.limit + 1, after=after, label=label, least=least, most=most
         )
     rows, cursor = paging.cut(found, lambda row: scores.position(row, order), *binding)
-    return Page(data=[ScoreOut(**_row(row, scored)) for row in rows], next_cursor=cursor)
+    return Page(data=[ScoreOut(**scored_rows.row(row, scored)) for row in rows], next_cursor=cursor)
 
 
 @router.get("/scores/{sample_index}", summary="One sample's score and its parts")
@@ -222,7 +202,7 @@ def get_score(
         )
         for name, part, loss in parts
     ]
-    return ScoreDetail(**_row(row, scored), contributions=contributions)
+    return ScoreDetail(**scored_rows.row(row, scored), contributions=contributions)
 
 
 @router.get("/summary", summary="A job's scores in figures")
@@ -266,47 +246,18 @@ def scored_job(session: Session, project_id: str, job_id: str) -> Scored:
         }.get(job.status, f"it is {job.status}; ask again when it has succeeded")
         headers = None if job.status in jobs.FINISHED else RETRY_AFTER
         raise ApiProblem(409, "job_not_finished", f"The job has no scores: {why}.", headers=headers)
-    trajectory = trajectories.get(session, project_id, job.trajectory_ids[0])
-    task = trajectory.task["type"] if trajectory is not None else "classification"
-    train = session.get(Dataset, job.train_dataset_id) if job.train_dataset_id else None
-    classes = (train.info.get("encoding") or {}).get("classes") if train and task != "regression" else None
-    return Scored(job, int((job.result or {})["num_samples"]), task, classes)
+    return scored_rows.of(session, job)
 
 
-def _row(row: Score, scored: Scored) -> dict[str, Any]:
-    given, predicted = row.label, row.predicted_label
-    return {
-        "sample_index": row.sample_index,
-        "sample_id": row.sample_id,
-        "score": row.score,
-        "rank": row.rank,
-        "percentile": 100 * (1 - (row.rank - 1) / scored.num_samples),
-        "standard_error": row.standard_error,
-        "self_influence": row.self_influence,
-        "suspicion": row.suspicion,
-        "label": given if scored.regression else label_of(given),
-        "label_name": name_of(scored.classes, given),
-        "predicted_label": predicted if scored.regression else label_of(predicted),
-        "predicted_label_name": name_of(scored.classes, predicted),
-        "loss": row.loss,
-        "agrees": _agrees(float(row.sample_index) if scored.pairs else given, predicted, scored),
-    }
+def refuse_order(scored: Scored, order: Order, pointer: str) -> None:
+    """Raises 409 `not_computed` for an order by a column that the job does not have."""
+    if order in COMPUTED and not (scored.job.result or {}).get(order):
+        detail = f"This job did not compute {order.replace('_', '-')}; ask for another order."
+        raise ApiProblem(409, "not_computed", detail, pointer=pointer)
 
 
 def _class(label: float | None, scored: Scored) -> dict[str, Any]:
     return {"label": label_of(label), "label_name": name_of(scored.classes, label)}
-
-
-def _agrees(right: float | None, predicted: float | None, scored: Scored) -> bool | None:
-    """Whether the prediction is the right one; None in regression, and with a soft binary target."""
-    if right is None or predicted is None or not right.is_integer() or scored.regression:
-        return None
-    return right == predicted
-
-
-def label_of(value: float | None) -> int | float | None:
-    """A class as the integer it is; soft binary targets are no integers."""
-    return int(value) if value is not None and value.is_integer() else value
 
 
 def _quantile(session: Session, job_id: str, count: int, q: float) -> float:

@@ -45,6 +45,12 @@ def strongest(matrix: NDArray[np.float32], queries: NDArray[np.int64], top: int)
     return found
 
 
+def queries(path: Path) -> NDArray[np.int64]:
+    """Of each column its index in the query data set, [K], from the file of what is `strongest`."""
+    asked: NDArray[np.int64] = np.array(np.load(path, mmap_mode="r", allow_pickle=False)["query"])
+    return asked
+
+
 def ranked(path: Path, query_index: int, side: Side, after: int = 0) -> Iterator[Ranked] | None:
     """The training samples behind a query past rank `after`, strongest first; None for a query not asked."""
     found = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from app.store.tables import Dataset, Job, Selection, Trajectory
+from app.store.tables import Dataset, Export, Job, Selection, Trajectory
 
-Listed = TypeVar("Listed", Dataset, Trajectory, Job, Selection)
+Listed = TypeVar("Listed", Dataset, Trajectory, Job, Selection, Export)
 
 
 def newest(
@@ -43,6 +43,6 @@ def newest(
     return session.scalars(query).all()
 
 
-def position(row: Dataset | Trajectory | Job | Selection) -> list[Any]:
+def position(row: Dataset | Trajectory | Job | Selection | Export) -> list[Any]:
     """What tells where a row stands, to go on from there."""
     return [row.id]

@@ -18,6 +18,9 @@ from sqlalchemy.orm import Session
 from app.store.tables import Score
 
 COLUMNS = tuple(column.name for column in Score.__table__.columns)
+TOLD = tuple(
+    column for column in Score.__table__.columns if column.name not in ("job_id", "contributions", "losses")
+)
 BATCH = 10_000
 TOGETHER = 500  # ids of one question: a database takes so many parameters
 
@@ -77,6 +80,22 @@ def page(
     if most is not None:
         query = query.where(Score.score <= most)
     return session.scalars(_ordered(query, order, after).limit(limit)).all()
+
+
+def every(session: Session, job_id: str, order: str, batch: int) -> Iterator[Sequence[Any]]:
+    """All rows of a job in `order`, `batch` at a time, without the parts that each checkpoint contributed.
+
+    The database hands them over as they are asked for: what is held in memory is one batch.
+    """
+    query = _ordered(select(*TOLD).where(Score.job_id == job_id), order, None)
+    yield from session.execute(query, execution_options={"yield_per": batch}).partitions()
+
+
+def whole(session: Session, job_id: str, column: str) -> bool:
+    """Whether no value of a column has a fraction."""
+    value = getattr(Score, column)
+    query = select(Score.sample_index).where(Score.job_id == job_id, value != func.floor(value)).limit(1)
+    return session.execute(query).first() is None
 
 
 def position(row: Score, order: str) -> list[Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.store import datasets, idempotency, jobs, selections, trajectories, work
+from app.store import datasets, exports, idempotency, jobs, selections, trajectories, work
 from app.store.blobs import BlobStore
 from app.store.db import Database
-from app.store.tables import BatchOrder, Checkpoint, Dataset, TrajectoryFile, Work
+from app.store.tables import BatchOrder, Checkpoint, Dataset, Export, TrajectoryFile, Work
 
 WORKER_LOST = {
     "type": "https://diffin.dev/problems/worker_lost",
@@ -50,9 +50,12 @@ def sweep(
 
 
 def tidy(database: Database, blobs: BlobStore) -> None:
-    """What need not be done every second: old answers, jobs that stayed `cancelling`, files nobody names."""
+    """What need not be done every second: old answers, old exports, jobs that stayed `cancelling`, files
+    nobody names.
+    """
     with database.transaction() as session:
         idempotency.purge(session)
+        exports.expire(session, blobs)
     with database.snapshot() as session:
         left = jobs.cancelling(session)
         blobs.collect(session)
@@ -74,7 +77,7 @@ def put_back(
     """Queues the next attempt of a unit, or ends what it belongs to with `error` when none is left."""
     job = jobs.locked(session, row.subject, patient=not overdue)
     selection = selections.locked(session, row.subject, patient=not overdue)
-    if job is None and selection is None and row.kind != "validate":
+    if job is None and selection is None and row.kind not in work.UNLOCKED:
         return  # gone, or its owner is in the middle of writing
     trajectories.lock_owner(session, row.subject)
     unit = work.locked(session, row, overdue=overdue)
@@ -87,7 +90,8 @@ def put_back(
 
 
 def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, Any]) -> None:
-    """Ends a job or a selection with `error`, or the validation of a data set or of a trajectory's file.
+    """Ends a job, a selection or an export with `error`, or the validation of a data set or of a trajectory's
+    file.
 
     The caller holds the lock of the job, the selection, or the trajectory that the file belongs to.
     """
@@ -95,6 +99,8 @@ def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, A
         jobs.fail(session, blobs, job, error)
     elif (selection := selections.locked(session, subject)) is not None:
         selections.fail(session, blobs, selection, error)
+    elif (export := session.get(Export, subject)) is not None:
+        exports.failed(session, export, error)
     elif (dataset := session.get(Dataset, subject)) is not None:
         datasets.invalid(session, blobs, dataset, error)
     elif (checkpoint := session.get(Checkpoint, subject)) is not None:

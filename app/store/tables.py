@@ -1,5 +1,5 @@
-"""The tables. States change only in `jobs.py`, `work.py`, `datasets.py`, `trajectories.py` and
-`selections.py`."""
+"""The tables. States change only in `jobs.py`, `work.py`, `datasets.py`, `trajectories.py`, `selections.py`
+and `exports.py`."""
 
 from __future__ import annotations
 
@@ -357,6 +357,24 @@ class SelectionFile(Base):
     selection_id: Mapped[str] = mapped_column(ForeignKey("selections.id"), primary_key=True)
     role: Mapped[str] = mapped_column(primary_key=True)
     blob: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+
+
+class Export(Resource, Base):
+    """A file of all the rows of a job's scores, made by a worker and kept until `expires_at`."""
+
+    __tablename__ = "exports"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    format: Mapped[str]
+    ordered_by: Mapped[str]
+    status: Mapped[str]
+    rows: Mapped[int] = mapped_column(BigInteger)
+    blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
+    finished_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None] = mapped_column(index=True)
+    error: Mapped[dict[str, Any] | None]
 
 
 class IdempotencyKey(Base):

@@ -23,6 +23,7 @@ from app.store.tables import Work
 
 TASKS = {
     "validate": "diffin.validate",
+    "export": "diffin.export",
     "plan": "diffin.score",
     "sweep": "diffin.score",
     "block": "diffin.score",
@@ -37,7 +38,9 @@ TASKS = {
     "verdict": "diffin.score",
     "select": "diffin.score",
 }
-QUEUES = {kind: "cpu" if kind == "validate" else "gpu" for kind in TASKS}
+WITHOUT_GPU = ("validate", "export")
+UNLOCKED = ("validate", "export")  # for what is not locked before its work is
+QUEUES = {kind: "cpu" if kind in WITHOUT_GPU else "gpu" for kind in TASKS}
 UNFINISHED = ("waiting", "queued", "running")
 
 

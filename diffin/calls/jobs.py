@@ -23,6 +23,7 @@ from diffin.models import (
 
 Order = Literal["harmful", "helpful", "self_influence", "suspicion", "index"]
 Side = Literal["opponents", "proponents"]
+KINDS = {"ds": "datasets", "tr": "trajectories", "job": "jobs", "sel": "selections", "exp": "exports"}
 
 
 class JobCalls(TrajectoryCalls):
@@ -70,12 +71,11 @@ class JobCalls(TrajectoryCalls):
         return self._read(Job, self._transport.send("POST", f"/v1/jobs/{id_of(job)}/cancel"))
 
     def delete(self, resource: str | Identified) -> None:
-        """Deletes a data set, trajectory, job or selection; refused while it is in use or running."""
-        kinds = {"ds": "datasets", "tr": "trajectories", "job": "jobs", "sel": "selections"}
+        """Deletes a data set, trajectory, job, selection or export; refused while it is in use or running."""
         kind = id_of(resource).partition("_")[0]
-        if kind not in kinds:
-            raise ValueError(f"{id_of(resource)!r} is the id of no data set, trajectory, job or selection")
-        self._transport.send("DELETE", f"/v1/{kinds[kind]}/{id_of(resource)}")
+        if kind not in KINDS:
+            raise ValueError(f"{id_of(resource)!r} is the id of nothing that can be deleted")
+        self._transport.send("DELETE", f"/v1/{KINDS[kind]}/{id_of(resource)}")
 
     def events(self, job: str | Job) -> list[Event]:
         body = self._transport.send("GET", f"/v1/jobs/{id_of(job)}/events").json()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import click
 
+from diffin.calls.exports import FORMATS, Format
 from diffin.calls.jobs import Order, Side
 from diffin.commands.shared import (
     ROWS,
@@ -45,7 +47,7 @@ def wait(job: str, timeout: float | None) -> None:
 @click.option("-n", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
 @click.option(
     "--order",
-    type=click.Choice(["harmful", "helpful", "self_influence", "suspicion", "index"]),
+    type=click.Choice(get_args(Order)),
     default="harmful",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -73,6 +75,24 @@ def influences(job: str, query: int, limit: int) -> None:
             name = str(row.sample_index if row.sample_id is None else row.sample_id)
             table.add_row(str(row.rank), name, f"{row.score:+.3e}", plain(row.label))
         out.print(table)
+
+
+@click.command()
+@click.argument("job")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="File to write; else JOB-scores.FORMAT, here."
+)
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), help="Else by the file's ending, parquet without one."
+)
+@click.option("--order", type=click.Choice(get_args(Order)), default="index", show_default=True)
+@click.option("--timeout", type=float, help="Seconds to wait at most.")
+def export(job: str, output: str | None, kind: Format | None, order: Order, timeout: float | None) -> None:
+    """Save all rows of a job's scores as parquet, csv, jsonl or npz; print the file's name."""
+    if output is None:
+        kind = kind or "parquet"
+        output = f"{job}-scores.{kind}"
+    click.echo(service().download_scores(job, output, format=kind, order=order, timeout=timeout))
 
 
 @click.command()

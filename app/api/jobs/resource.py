@@ -92,13 +92,15 @@ def _finish(job: Job, progress: Progress) -> datetime | None:
     return now + (now - job.started_at) * (progress.total / progress.completed - 1)
 
 
-def found_job(session: Session, project_id: str, job_id: str, *, lock: bool = False) -> Job:
+def found_job(
+    session: Session, project_id: str, job_id: str, *, lock: bool = False, pointer: str | None = None
+) -> Job:
     """The job, or 404."""
     job = jobs.get(session, project_id, job_id)
     if job is not None and lock:
         job = jobs.locked(session, job_id)
     if job is None:
-        raise not_found("job", job_id)
+        raise not_found("job", job_id, pointer)
     return job
 
 

@@ -1,0 +1,1 @@
+"""Tables written to files of every format, a batch of rows at a time."""
