@@ -44,7 +44,7 @@ def main(context: click.Context, url: str, key: str | None) -> None:
 for command in (
     *(questions.submit, questions.train, questions.evaluate),
     *(following.status, following.wait, following.top, following.influences, following.export),
-    *(following.cancel, following.jobs, following.datasets),
+    *(following.compare, following.cancel, following.jobs, following.datasets),
     *(selecting.clean, selecting.coreset, selecting.deletion),
     *(selecting.selection, selecting.selections, selecting.manifest),
     *(running.network, running.serve, running.api, running.worker, running.migrate),

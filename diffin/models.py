@@ -249,6 +249,19 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """How far two jobs agree on the same samples, from 1 (alike) to -1 (reversed).
+
+    `top` tells which share of the k most harmful, and most helpful, both name: {k, harmful, helpful} each.
+    """
+
+    num_samples: int
+    spearman: float | None = None
+    kendall: float | None = None
+    top: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a job will take; `seconds` on `device` is known once a job like it has succeeded."""
 

@@ -21,6 +21,7 @@ from app.api.resources import (
     RETRY_AFTER,
     Edit,
     deleting,
+    edited,
     named,
     refuse_use,
     tagged,
@@ -293,12 +294,17 @@ def get_dataset(request: Request, dataset_id: DatasetId, caller: Caller, databas
     )
 
 
-@router.patch("/{dataset_id}", summary="Rename a data set", responses=responses(404))
-def edit_dataset(dataset_id: DatasetId, edit: Edit, caller: Caller, database: Db) -> DatasetOut:
+@router.patch(
+    "/{dataset_id}", summary="Rename a data set", response_model=DatasetOut, responses=responses(404, 412)
+)
+def edit_dataset(
+    request: Request, dataset_id: DatasetId, edit: Edit, caller: Caller, database: Db
+) -> Response:
+    """With `If-Match` only if it still is the version of that `ETag`."""
     with database.transaction() as session:
         dataset = found_dataset(session, caller.project_id, dataset_id)
-        edit.apply(dataset)
-    return DatasetOut.of(dataset)
+        session.refresh(dataset, with_for_update=True)
+        return edited(request, edit, dataset, DatasetOut.of)
 
 
 @router.delete("/{dataset_id}", status_code=204, summary="Delete a data set", responses=responses(404, 409))

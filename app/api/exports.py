@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -15,7 +16,7 @@ from app.api.idempotency import Answer, OncePost
 from app.api.jobs.resource import JobIn, Progress, found_job
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.resources import NO_NUL, RETRY_AFTER, Edit, Id, known, named, tagged
+from app.api.resources import NO_NUL, RETRY_AFTER, Edit, Id, edited, known, named, tagged
 from app.api.scores import Order, refuse_order, scored_job
 from app.store import exports, pages
 from app.store.tables import Export
@@ -164,12 +165,15 @@ def get_export(request: Request, export_id: ExportId, caller: Caller, database: 
     return tagged(request, body, headers=None if body.status in exports.FINISHED else RETRY_AFTER)
 
 
-@router.patch("/{export_id}", summary="Rename an export", responses=responses(404))
-def edit_export(export_id: ExportId, edit: Edit, caller: Caller, database: Db) -> ExportOut:
+@router.patch(
+    "/{export_id}", summary="Rename an export", response_model=ExportOut, responses=responses(404, 412)
+)
+def edit_export(request: Request, export_id: ExportId, edit: Edit, caller: Caller, database: Db) -> Response:
+    """With `If-Match` only if it still is the version of that `ETag`."""
     with database.transaction() as session:
         export = _found(session, caller.project_id, export_id)
-        edit.apply(export)
-        return shown(session, export)
+        session.refresh(export, with_for_update=True)
+        return edited(request, edit, export, partial(shown, session))
 
 
 @router.get(

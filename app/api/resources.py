@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -30,6 +30,9 @@ Metadata = Annotated[
     Field(max_length=16),
 ]
 Id = Annotated[str, StringConstraints(max_length=64, pattern=NO_NUL)]
+
+
+Edited = TypeVar("Edited", bound=Resource)
 
 
 class Body(BaseModel):
@@ -66,16 +69,48 @@ def tagged(
     Args:
         drifting: fields that change by themselves and make no new version.
     """
-    digest = hashlib.sha256(body.model_dump_json(exclude=drifting).encode()).hexdigest()[:32]
-    tag = {"ETag": f'W/"{digest}"', "Cache-Control": "private, no-cache", **(headers or {})}
-    if known(request, tag["ETag"]):
+    tag = {"ETag": etag_of(body, drifting), "Cache-Control": "private, no-cache", **(headers or {})}
+    if request.method in ("GET", "HEAD") and known(request, tag["ETag"]):
         return Response(status_code=304, headers=tag)
     return Response(body.model_dump_json(), headers=tag, media_type="application/json")
 
 
+def etag_of(body: BaseModel, drifting: set[str] | None = None) -> str:
+    """The version of a resource as it is shown; `drifting` as `tagged` has it."""
+    digest = hashlib.sha256(body.model_dump_json(exclude=drifting).encode()).hexdigest()[:32]
+    return f'W/"{digest}"'
+
+
+def edited(
+    request: Request,
+    edit: Edit,
+    resource: Edited,
+    shown: Callable[[Edited], BaseModel],
+    *,
+    drifting: set[str] | None = None,
+) -> Response:
+    """Makes the change and answers with the resource as it is then, and its ETag.
+
+    The caller holds the resource's lock, so that of two who send `If-Match` only one is heard.
+
+    Raises:
+        ApiProblem: 412 `precondition_failed` where `If-Match` names another version.
+    """
+    wanted = request.headers.get("if-match")
+    if wanted is not None and not _among(wanted, etag_of(shown(resource), drifting)):
+        detail = "It has changed since you read it: read it again, and send the change with its new ETag."
+        raise ApiProblem(412, "precondition_failed", detail, errors=[("header:if-match", detail)])
+    edit.apply(resource)
+    return tagged(request, shown(resource), drifting=drifting)
+
+
 def known(request: Request, etag: str) -> bool:
     """Whether `If-None-Match` names this version."""
-    sent = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return _among(request.headers.get("if-none-match", ""), etag)
+
+
+def _among(header: str, etag: str) -> bool:
+    sent = [tag.strip().removeprefix("W/") for tag in header.split(",")]
     return "*" in sent or etag.removeprefix("W/") in sent
 
 

@@ -245,7 +245,7 @@ def scored_job(session: Session, project_id: str, job_id: str) -> Scored:
             "cancelling": "it is being cancelled",
         }.get(job.status, f"it is {job.status}; ask again when it has succeeded")
         headers = None if job.status in jobs.FINISHED else RETRY_AFTER
-        raise ApiProblem(409, "job_not_finished", f"The job has no scores: {why}.", headers=headers)
+        raise ApiProblem(409, "job_not_finished", f"The job {job_id} has no scores: {why}.", headers=headers)
     return scored_rows.of(session, job)
 
 

@@ -11,7 +11,7 @@ from app.api.deps import Blobs, Caller, Db
 from app.api.idempotency import OncePost
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.resources import NO_NUL, RETRY_AFTER, Edit, deleting, refuse_use, tagged
+from app.api.resources import NO_NUL, RETRY_AFTER, Edit, deleting, edited, refuse_use, tagged
 from app.api.trajectory_files import BODY, check_files, created
 from app.api.trajectory_models import TrajectoryDetail, TrajectoryIn, TrajectoryOut, detailed, told
 from app.store import jobs, pages, trajectories
@@ -64,14 +64,19 @@ def get_trajectory(request: Request, trajectory_id: TrajectoryId, caller: Caller
     return tagged(request, body, headers=RETRY_AFTER if body.validating else None)
 
 
-@router.patch("/{trajectory_id}", summary="Rename a trajectory", responses=responses(404))
+@router.patch(
+    "/{trajectory_id}",
+    summary="Rename a trajectory",
+    response_model=TrajectoryDetail,
+    responses=responses(404, 412),
+)
 def edit_trajectory(
-    trajectory_id: TrajectoryId, edit: Edit, caller: Caller, database: Db
-) -> TrajectoryDetail:
+    request: Request, trajectory_id: TrajectoryId, edit: Edit, caller: Caller, database: Db
+) -> Response:
+    """With `If-Match` only if it still is the version of that `ETag`."""
     with database.transaction() as session:
-        trajectory = found_trajectory(session, caller.project_id, trajectory_id)
-        edit.apply(trajectory)
-        return detailed(trajectory)
+        trajectory = found_trajectory(session, caller.project_id, trajectory_id, lock=True)
+        return edited(request, edit, trajectory, detailed)
 
 
 @router.delete(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from diffin.calls.trajectories import TrajectoryCalls
 from diffin.errors import JobFailed
 from diffin.models import (
+    Comparison,
     Event,
     Identified,
     Influence,
@@ -137,3 +138,12 @@ class JobCalls(TrajectoryCalls):
     def summary(self, job: str | Job) -> Summary:
         """Count, mean, quantiles and histogram of the scores, and the same by class."""
         return self._get(Summary, f"/v1/jobs/{id_of(job)}/summary")
+
+    def compare(self, job: str | Job, other: str | Job, *, tops: Sequence[int] = ()) -> Comparison:
+        """How far two jobs over the same samples agree: rank correlations, and the overlap of the top k.
+
+        `tops` are the sizes k; 10, 100 and 1000 unless given.
+        """
+        params = {"with": id_of(other)} | ({"k": list(tops)} if tops else {})
+        answer = self._transport.send("GET", f"/v1/jobs/{id_of(job)}/compare", params=params)
+        return self._read(Comparison, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import get_args
 
 import click
@@ -75,6 +76,21 @@ def influences(job: str, query: int, limit: int) -> None:
             name = str(row.sample_index if row.sample_id is None else row.sample_id)
             table.add_row(str(row.rank), name, f"{row.score:+.3e}", plain(row.label))
         out.print(table)
+
+
+@click.command()
+@click.argument("job")
+@click.argument("other")
+@click.option("-k", "tops", type=ROWS, multiple=True, help="Size of the tops compared; repeatable.")
+def compare(job: str, other: str, tops: Sequence[int]) -> None:
+    """Print how far two jobs over the same samples agree."""
+    found = service().compare(job, other, tops=tops)
+    for name, value in (("spearman", found.spearman), ("kendall", found.kendall)):
+        click.echo(f"{name}  {'none' if value is None else format(value, '.4f')}")
+    table = columns("top", "harmful", "helpful", numbers=True)
+    for one in found.top:
+        table.add_row(str(one["k"]), f"{one['harmful']:.0%}", f"{one['helpful']:.0%}")
+    out.print(table)
 
 
 @click.command()

@@ -51,14 +51,24 @@ def test_every_example_of_the_page(
             exec(compile(block, str(PAGE), "exec"), names)  # noqa: S102  (our own page)
 
 
-def test_the_shell_saves_scores(embedded_service: Service, job: Job, tmp_path: Path) -> None:
+def test_the_shell_saves_scores(
+    embedded_service: Service, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     runner = CliRunner(env={"DIFFIN_URL": embedded_service.url, "DIFFIN_API_KEY": embedded_service.key})
-    with runner.isolated_filesystem(tmp_path):
-        ran = runner.invoke(main, ["export", job.id, "-o", "a.jsonl", "--order", "harmful"])
-        assert (ran.exit_code, ran.stdout) == (0, "a.jsonl\n"), ran.output
-        assert json.loads(Path("a.jsonl").read_text().splitlines()[0])["rank"] == 1
-        ran = runner.invoke(main, ["export", job.id, "--format", "csv"])
-        assert ran.stdout == f"{job.id}-scores.csv\n"
-        assert Path(ran.stdout.strip()).read_text().startswith("sample_index,")
-        ran = runner.invoke(main, ["export", job.id, "-o", "a.xlsx"])
-        assert ran.exit_code == 1 and ".parquet" in ran.output
+    ran = runner.invoke(main, ["export", job.id, "-o", "a.jsonl", "--order", "harmful"])
+    assert (ran.exit_code, ran.stdout) == (0, "a.jsonl\n"), ran.output
+    assert json.loads(Path("a.jsonl").read_text().splitlines()[0])["rank"] == 1
+    ran = runner.invoke(main, ["export", job.id, "--format", "csv"])
+    assert ran.stdout == f"{job.id}-scores.csv\n"
+    assert Path(ran.stdout.strip()).read_text().startswith("sample_index,")
+    ran = runner.invoke(main, ["export", job.id, "-o", "a.xlsx"])
+    assert ran.exit_code == 1 and ".parquet" in ran.output
+
+
+def test_the_shell_compares_jobs(embedded_service: Service, job: Job) -> None:
+    runner = CliRunner(env={"DIFFIN_URL": embedded_service.url, "DIFFIN_API_KEY": embedded_service.key})
+    ran = runner.invoke(main, ["compare", job.id, job.id, "-k", "10"])
+    assert ran.exit_code == 0, ran.output
+    assert ran.stdout.splitlines()[:2] == ["spearman  1.0000", "kendall  1.0000"]
+    assert ran.stdout.splitlines()[-1].split() == ["10", "100%", "100%"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,12 +14,14 @@ from app.api.jobs.resource import JobId, Status, found_job
 from app.api.jobs.types import JobOut, NewJob, TypeName, create, shown
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
-from app.api.resources import NO_NUL, RETRY_AFTER, Edit, tagged
+from app.api.resources import NO_NUL, RETRY_AFTER, Edit, edited, tagged
 from app.store import jobs, pages
 from app.store.jobs import FINISHED
 from app.store.tables import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
+
+DRIFTING = {"estimated_finish_at"}
 
 
 @router.post("", status_code=202, summary="Start a job", response_model=JobOut, responses=responses(404, 409))
@@ -66,15 +69,15 @@ def get_job(request: Request, job_id: JobId, caller: Caller, database: Db) -> Re
     with database.snapshot() as session:
         body = shown(session, found_job(session, caller.project_id, job_id))
     headers = None if body.status in FINISHED else RETRY_AFTER
-    return tagged(request, body, headers=headers, drifting={"estimated_finish_at"})
+    return tagged(request, body, headers=headers, drifting=DRIFTING)
 
 
-@router.patch("/{job_id}", summary="Rename a job", responses=responses(404))
-def edit_job(job_id: JobId, edit: Edit, caller: Caller, database: Db) -> JobOut:
+@router.patch("/{job_id}", summary="Rename a job", response_model=JobOut, responses=responses(404, 412))
+def edit_job(request: Request, job_id: JobId, edit: Edit, caller: Caller, database: Db) -> Response:
+    """With `If-Match` only if it still is the version of that `ETag`."""
     with database.transaction() as session:
-        job = found_job(session, caller.project_id, job_id)
-        edit.apply(job)
-        return shown(session, job)
+        job = found_job(session, caller.project_id, job_id, lock=True)
+        return edited(request, edit, job, partial(shown, session), drifting=DRIFTING)
 
 
 @router.post(

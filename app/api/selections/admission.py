@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.api.problems import ApiProblem
-from app.api.scores import Scored
 from app.api.selections.body import CleanIn, CoresetIn, DeletionIn, NewSelection
 from app.store import scores
+from app.store.scored import Scored
 
 CHANGES = ("diff_in", "tracin", "influence_function")  # whose scores are changes of the query loss
 SHOWN = 5

@@ -13,11 +13,11 @@ from app.api.deps import Blobs, Caller, Db
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import RETRY_AFTER, known
-from app.api.scores import label_of
 from app.api.selections.resource import SelectedOut, SelectionId, found_selection, row_out
 from app.store import chosen, scores, selections
 from app.store.blobs import BlobStore
 from app.store.chosen import Rows
+from app.store.scored import label_of
 from app.store.tables import Dataset, Job, Selection
 
 router = APIRouter(

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 from app.api.jobs.resource import Progress
 from app.api.problems import not_found
 from app.api.resources import NO_NUL, named
-from app.api.scores import label_of
 from app.store import selections
 from app.store.chosen import ACTIONS, Action
 from app.store.datasets import name_of
+from app.store.scored import label_of
 from app.store.tables import Selection
 
 Type = Literal["clean", "coreset", "deletion"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +13,7 @@ from app.api.idempotency import Answer, OncePost
 from app.api.jobs.resource import JobId, found_job
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, responses
-from app.api.resources import NO_NUL, RETRY_AFTER, Edit, tagged
+from app.api.resources import NO_NUL, RETRY_AFTER, Edit, edited, tagged
 from app.api.scores import scored_job
 from app.api.selections.admission import admit
 from app.api.selections.body import NewSelection
@@ -98,12 +99,19 @@ def get_selection(request: Request, selection_id: SelectionId, caller: Caller, d
     return tagged(request, body, headers=None if body.status in FINISHED else RETRY_AFTER)
 
 
-@router.patch("/selections/{selection_id}", summary="Rename a selection", responses=responses(404))
-def edit_selection(selection_id: SelectionId, edit: Edit, caller: Caller, database: Db) -> SelectionOut:
+@router.patch(
+    "/selections/{selection_id}",
+    summary="Rename a selection",
+    response_model=SelectionOut,
+    responses=responses(404, 412),
+)
+def edit_selection(
+    request: Request, selection_id: SelectionId, edit: Edit, caller: Caller, database: Db
+) -> Response:
+    """With `If-Match` only if it still is the version of that `ETag`."""
     with database.transaction() as session:
         selection = found_selection(session, caller.project_id, selection_id, lock=True)
-        edit.apply(selection)
-        return shown(session, selection)
+        return edited(request, edit, selection, partial(shown, session))
 
 
 @router.delete(
