@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from app.store.tables import Work
 from worker import selection
 from worker.influence.selection.choosing import coreset, most
 from worker.influence.selection.labels import SURE
+from worker.influence.selection.noise import Estimate
 from worker.lease import Renewal
 from worker.process import Process
 from worker.selection import Selecting
@@ -25,10 +27,16 @@ def select(mine: Process, row: Work, renewal: Renewal) -> None:
     asked = selection.load(mine, row.subject)
     with mine.database.snapshot() as session:
         table = scores.arrays(session, asked.job_id, "score", "suspicion", "label", "loss")
+    estimate = None
+    if asked.request.get("auto"):
+        estimate = selection.wrong_labels(mine, asked, table["label"], renewal)
+        asked = replace(asked, size=round(estimate.share * asked.num_samples))
     found = {"clean": _clean, "coreset": _coreset, "deletion": _deletion}[asked.type](
         mine, asked, table, renewal
     )
     result = _result(asked, found, table)
+    if asked.type == "clean":
+        result["estimate"] = _told(estimate, asked) if estimate is not None else None
     with mine.blobs.stage() as staged:
         chosen.write(staged, found)
         with mine.database.transaction() as session:
@@ -63,6 +71,10 @@ def _coreset(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Re
 def _deletion(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
     index = np.asarray(asked.request["sample_indices"], dtype=np.int64)
     return chosen.rows(np.full(len(index), REMOVE, dtype=np.uint8), _columns(index, table))
+
+
+def _told(estimate: Estimate, asked: Selecting) -> dict[str, Any]:
+    return {"wrong": asked.size, "share": estimate.share, "checkpoints": estimate.checkpoints}
 
 
 def _columns(index: Any, table: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,16 @@ from sqlalchemy.orm import Session
 
 from app.store import tables
 from worker.influence.memory import chunk_size
-from worker.influence.selection.labels import mean_probabilities, suggested
+from worker.influence.selection.labels import mean_probabilities, suggested, trained
+from worker.influence.selection.noise import Estimate, most_wrong, windows
+from worker.influence.trajectory import Data, draw_rows
 from worker.job import InfluenceJob, scoring
 from worker.lease import Renewal
+from worker.problems import UserError
 from worker.process import Process, at_hand
 
 Floats = NDArray[np.float64]
+ESTIMATED_ON = 20_000  # samples that tell the share of wrong labels to within a few tenths of a percent
 IN_LOSS = ("diff_in", "tracin", "influence_function")  # whose scores are changes of the query loss
 
 RANK_ONLY = (
@@ -99,10 +103,33 @@ def suggestions(
     """(the label that the model would give, NaN where it is the given one; its probability): [n] each."""
     job = influence(mine, asked)
     data = job.train_data(lambda samples: renewal.tick())
-    inputs, targets = next(data.chunks(1, range(1)))
-    chunk = chunk_size(
-        job.task, job.runs[-1].checkpoints[-1], inputs, targets, budget_bytes=mine.settings.memory_bytes
-    )
-    found = mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=chunk, tick=renewal.tick)
+    found = mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=_chunk(mine, job, data))
     other, confidence = suggested(found, torch.from_numpy(labels))
     return other.numpy(), confidence.numpy()
+
+
+def wrong_labels(mine: Process, asked: Selecting, labels: Floats, renewal: Renewal) -> Estimate:
+    """How many of all labels are wrong, as ESTIMATED_ON of them show.
+
+    Raises:
+        UserError: a target is no class.
+    """
+    if not has_classes(mine, asked) or (labels != np.floor(labels)).any():
+        raise UserError(
+            "no_classes", "Targets that are no classes can't be told wrong or right: give a size."
+        )
+    job = influence(mine, asked)
+    data = job.train_data(lambda samples: renewal.tick())
+    rows = draw_rows(len(data), min(ESTIMATED_ON, len(data)), seed=job.seed)
+    chunk = _chunk(mine, job, data)
+    means = [
+        (counts[0], mean_probabilities(job.task, job.runs, data, rows, chunk=chunk, first=counts))
+        for counts in windows([len(trained(run)) for run in job.runs])
+    ]
+    return most_wrong(means, torch.from_numpy(labels[rows]).long())
+
+
+def _chunk(mine: Process, job: InfluenceJob, data: Data) -> int:
+    inputs, targets = next(data.chunks(1, range(1)))
+    checkpoint = job.runs[-1].checkpoints[-1]
+    return chunk_size(job.task, checkpoint, inputs, targets, budget_bytes=mine.settings.memory_bytes)

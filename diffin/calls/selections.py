@@ -18,6 +18,7 @@ class SelectionCalls(Calls):
         self,
         job: str | Job,
         *,
+        auto: bool = False,
         size: int | None = None,
         fraction: float | None = None,
         threshold: float | None = None,
@@ -26,11 +27,13 @@ class SelectionCalls(Calls):
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Selection:
-        """Proposes samples to remove or relabel: so many, this share, or all with at least `threshold`.
+        """Proposes samples to remove or relabel: so many, this share, all with at least `threshold`, or with
+        `auto` as many as there are wrong labels by the service's estimate.
 
         `by`: `suspicion` finds wrong labels, `score` what harms the query loss.
         """
         asked = {"size": size, "fraction": fraction, "threshold": threshold, "by": by, "relabel": relabel}
+        asked |= {"auto": True} if auto else {}
         return self._select(job, "clean", asked, name, metadata)
 
     def coreset(

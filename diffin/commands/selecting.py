@@ -21,6 +21,7 @@ NAME = click.option("--name", help="Of the selection.")
 
 @click.command()
 @click.argument("job")
+@click.option("--auto", is_flag=True, help="As many as there are wrong labels, by an estimate.")
 @SIZE
 @FRACTION
 @click.option("--threshold", type=float, help="All samples with at least so much.")
@@ -30,6 +31,7 @@ NAME = click.option("--name", help="Of the selection.")
 @WAIT
 def clean(
     job: str,
+    auto: bool,
     size: int | None,
     fraction: float | None,
     threshold: float | None,
@@ -41,7 +43,7 @@ def clean(
     """Propose samples of a JOB to remove or relabel; print the selection's id."""
     client = service()
     asked = client.clean(
-        job, size=size, fraction=fraction, threshold=threshold, by=by, relabel=relabel, name=name
+        job, auto=auto, size=size, fraction=fraction, threshold=threshold, by=by, relabel=relabel, name=name
     )
     _told(client, asked, wait)
 

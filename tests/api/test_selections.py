@@ -42,6 +42,7 @@ def test_one_is_queued_with_what_was_asked(service: Service, path: str) -> None:
 def test_sizes_are_told_before(service: Service, path: str) -> None:
     scores = COLUMNS["score"]
     assert created(service, path, type="clean", size=2)["size"] == 2
+    assert created(service, path, type="clean", auto=True)["size"] is None
     by_score = created(service, path, type="clean", threshold=0.5)
     assert (by_score["size"], by_score["request"]["by"]) == ((scores >= 0.5).sum(), "score")
     assert created(service, path, type="clean", threshold=0.9, by="suspicion")["size"] == 2
@@ -56,6 +57,8 @@ def test_sizes_are_told_before(service: Service, path: str) -> None:
     [
         {"type": "clean"},
         {"type": "clean", "size": 1, "fraction": 0.1},
+        {"type": "clean", "auto": False},
+        {"type": "clean", "auto": True, "size": 1},
         {"type": "clean", "size": 0},
         {"type": "clean", "fraction": 0},
         {"type": "clean", "fraction": 1.5},

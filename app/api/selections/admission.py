@@ -46,11 +46,17 @@ def _clean(session: Session, scored: Scored, body: CleanIn) -> Asked:
     if by == "suspicion" and not has_suspicion:
         detail = "This job did not compute suspicion, which tells of wrong labels: ask by: score."
         raise ApiProblem(409, "not_computed", detail, pointer="/by")
-    if body.threshold is not None:
+    if body.auto and not _has_classes(session, scored):
+        detail = f"Samples of the task {scored.task} have no classes that could be wrong: give a size."
+        raise ApiProblem(422, "no_classes", detail, pointer="/auto")
+    size: int | None
+    if body.auto:
+        size = None  # that is what the worker finds out
+    elif body.threshold is not None:
         size = scores.count_at_least(session, scored.job.id, by, body.threshold)
     else:
         size = _size(scored, body)
-    request = {"size": body.size, "fraction": body.fraction, "threshold": body.threshold}
+    request = {name: getattr(body, name) for name in ("auto", "size", "fraction", "threshold")}
     return Asked(request | {"by": by, "relabel": body.relabel}, size)
 
 

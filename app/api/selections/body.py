@@ -27,13 +27,24 @@ class SelectionBody(Body):
 
 
 class CleanIn(SelectionBody):
-    """Which samples to remove or relabel. Give one of `size`, `fraction` and `threshold`."""
+    """Which samples to remove or relabel. Give one of `auto`, `size`, `fraction` and `threshold`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [CLEAN, {"type": "clean", "threshold": 0.0005, "by": "score"}]}
+        json_schema_extra={
+            "examples": [
+                CLEAN,
+                {"type": "clean", "auto": True},
+                {"type": "clean", "threshold": 0.0005, "by": "score"},
+            ]
+        }
     )
 
     type: Literal["clean"]
+    auto: Literal[True] | None = Field(
+        None,
+        description="As many as there are wrong labels, estimated from how the run's first checkpoints "
+        "contradict the labels (docs/decisions/0020). Labels wrong by a pattern are underestimated.",
+    )
     size: Size | None = Field(None, description="So many, the worst.")
     fraction: Fraction | None = Field(None, description="This share of all, the worst.")
     threshold: float | None = Field(None, description="All with at least so much of `by`.")
@@ -49,7 +60,7 @@ class CleanIn(SelectionBody):
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
-        _one_of(self, "size", "fraction", "threshold")
+        _one_of(self, "auto", "size", "fraction", "threshold")
         return self
 
 

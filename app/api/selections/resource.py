@@ -35,7 +35,14 @@ EXAMPLE: dict[str, Any] = {
     "status": "succeeded",
     "size": 3000,
     "num_samples": 60000,
-    "request": {"size": None, "fraction": 0.05, "threshold": None, "by": "suspicion", "relabel": True},
+    "request": {
+        "auto": None,
+        "size": None,
+        "fraction": 0.05,
+        "threshold": None,
+        "by": "suspicion",
+        "relabel": True,
+    },
     "progress": {"completed": 0, "total": 0, "unit": "forward_passes", "message": "succeeded"},
     "started_at": "2026-11-25T02:00:01Z",
     "finished_at": "2026-11-25T02:00:04Z",
@@ -45,6 +52,7 @@ EXAMPLE: dict[str, Any] = {
         "remove": 812,
         "relabel": 2188,
         "cut": 0.95,
+        "estimate": None,
         "predicted_change": -0.031,
         "by_class": [{"label": 4, "label_name": None, "count": 5842, "selected": 311}],
         "warnings": [],
@@ -71,6 +79,8 @@ class SelectionOut(BaseModel):
     `size` counts the samples acted on (of a coreset, those kept); null until it is known. In `result`,
     `predicted_change` is that of the mean query loss if all that is not kept as it is were removed: the sum
     of their scores, turned round; null where scores are no changes of it, or it would be no small step.
+    `estimate` (of `auto`) is {wrong, share, checkpoints}: how many labels are wrong, and how many of the
+    first checkpoints it was seen in; `cut` is the last value of what the samples were chosen by.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})

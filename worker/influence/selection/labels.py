@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -13,6 +13,12 @@ from worker.influence.trajectory import Checkpoint, Data, Trajectory
 SURE = 0.5  # of the probability, from which on another label is worth proposing
 
 
+def trained(run: Trajectory) -> list[int]:
+    """Numbers of the run's checkpoints but for the initial state, which knows nothing yet."""
+    every = range(len(run.checkpoints))
+    return [k for k in every if run.schedule.steps[k]] or list(every)
+
+
 def mean_probabilities(
     task: Task,
     runs: Sequence[Trajectory],
@@ -20,7 +26,7 @@ def mean_probabilities(
     rows: Sequence[int],
     *,
     chunk: int,
-    tick: Callable[[float], None] = lambda samples: None,
+    first: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Probability of each class, the mean over all trained checkpoints of the runs: float64 [n, C] of `rows`.
 
@@ -28,16 +34,19 @@ def mean_probabilities(
     labels by heart, but early in training it still says what it takes a sample for. It is a cautious estimate
     of how often the class is right: of flipped labels given .5 to .6, 45 to 98% were (docs/decisions/0019).
 
+    Args:
+        first: only so many of each run's trained checkpoints.
+
     Raises:
         ValueError: the task tells no class of a sample.
     """
-    places = [(run, k) for run in runs for k in range(len(run.checkpoints))]
-    trained = [(run, k) for run, k in places if run.schedule.steps[k]] or places
-    each = (_at(task, run.checkpoints[k], data, rows, chunk, tick) for run, k in trained)
+    counts = [None] * len(runs) if first is None else first
+    places = [(run, k) for run, count in zip(runs, counts, strict=True) for k in trained(run)[:count]]
+    each = (_at(task, run.checkpoints[k], data, rows, chunk) for run, k in places)
     total = next(each)
     for found in each:
         total += found
-    return total / len(trained)
+    return total / len(places)
 
 
 def _at(
@@ -46,13 +55,11 @@ def _at(
     data: Data,
     rows: Sequence[int],
     chunk: int,
-    tick: Callable[[float], None],
 ) -> torch.Tensor:
     """The probabilities of one checkpoint, [n, C]."""
 
     @torch.no_grad()
     def of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        tick(len(inputs))
         return probabilities(task, task.outputs(checkpoint.params, checkpoint.buffers, inputs, targets))
 
     return torch.cat(list(over_chunks(of, data, chunk, rows)))
