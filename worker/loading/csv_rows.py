@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import pyarrow.csv as pc  # type: ignore[import-untyped]
 
 from worker.loading.errors import LoadError, at, corrupt, pointer, quoted
 from worker.loading.quotes import has_odd_quotes, unclosed
+from worker.loading.source import BLOCK_BYTES
 from worker.loading.table import Batch, Table, checked_names
 
 MIB = 1024**2
 MOST_HEADER = 1 * MIB
 BLOCK = 1 * MIB  # also the longest row; the library reads some thirty of them ahead
+WIDE = 256  # columns, from which on a block holds few rows
 SEPARATORS = (",", ";", "\t")
 
 
@@ -48,11 +50,27 @@ def open_csv(path: Path, names: Sequence[str] | None) -> Table:
             _reading(path, separator),
             _opened(path, columns, wanted, separator, skip=names is None) as reader,
         ):
-            for batch in reader:
-                if batch.num_rows:
-                    yield batch.select(list(wanted))
+            parts = (batch.select(list(wanted)) for batch in reader if batch.num_rows)
+            yield from parts if len(wanted) < WIDE else _gathered(parts)
 
     return Table(columns, batches, untyped=frozenset(columns))
+
+
+def _gathered(parts: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches of wide rows put together: what a batch costs for each column is worth some more rows."""
+    held: list[Batch] = []
+    for part in parts:
+        held.append(part)
+        if sum(one.nbytes for one in held) >= BLOCK_BYTES:
+            yield _one(held)
+            held = []
+    if held:
+        yield _one(held)
+
+
+def _one(batches: list[Batch]) -> Batch:
+    [batch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return batch
 
 
 def _first_line(path: Path) -> str:

@@ -73,13 +73,13 @@ def _other(table: Table, taken: Sequence[str | None], *, text: bool) -> str | li
 
 
 def _check(names: Sequence[str], chosen: Roles) -> None:
-    there = _list(names)
+    there, known = _list(names), set(names)
     named = {"inputs": chosen.inputs, "targets": (chosen.targets,), "id": (chosen.id,)}
     errors = [
         at(f"/columns/{role}", f"there is no column {quoted(name)!r}")
         for role, wanted in named.items()
         for name in wanted
-        if name is not None and name not in names
+        if name is not None and name not in known
     ]
     if errors:
         missing = errors[0]["detail"].removeprefix("there is no column ")

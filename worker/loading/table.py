@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 from unicodedata import category
 
@@ -17,7 +18,7 @@ Batch = Any  # pyarrow.RecordBatch
 Column = Any  # pyarrow.Array
 Medium = Literal["image", "npy"]
 
-MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+MISSING = pa.array(["", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"], pa.large_string())
 MOST_COLUMNS = 10_000
 MOST_BATCH_ROWS = 65_536
 MOST_TEXT = 64 * 1024**2
@@ -142,6 +143,7 @@ def _is_binary(kind: Any) -> bool:
     )
 
 
+@lru_cache(maxsize=256)
 def value_kind(kind: Any) -> str:
     """What a column's type holds: nothing, flags, integers, floats, text, binary, lists, struct or other."""
     if pa.types.is_dictionary(kind):
@@ -164,7 +166,7 @@ def value_kind(kind: Any) -> str:
 def trimmed(column: Column) -> Column:
     """Text as numbers and categories are read out of it: without spaces around, `MISSING` as null."""
     column = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
-    return pc.if_else(pc.is_in(column, pa.array(MISSING, pa.large_string())), None, column)
+    return pc.if_else(pc.is_in(column, MISSING), None, column)
 
 
 def first_kind(table: Table, name: str) -> tuple[str, Any]:

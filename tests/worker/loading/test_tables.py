@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 
 from tests.worker.loading.files import Load, Refuse, canonical
 from tests.worker.loading.tables import CENSUS, csv, jsonl, parquet, shown
+from worker.loading import Asked
+from worker.loading.roles import roles
+from worker.loading.table import MOST_COLUMNS, Table
 
 COLUMNS: dict[str, list[Any]] = {
     "x": [1.5, 2.0, -3.25],
@@ -229,3 +233,23 @@ def test_whatever_the_rows_their_values_come_through(load: Load, out: Path, rows
         hot = np.flatnonzero(row).tolist()
         assert hot == [len(word["values"]) if value is None else word["values"].index(value)]
     assert canonical(out, "targets").tolist() == list(labels)
+
+
+def test_roles_of_ten_thousand_columns_take_no_time() -> None:
+    """Looking for each column among all of them took seconds."""
+    table = Table((*tuple(f"c{i}" for i in range(MOST_COLUMNS - 1)), "label"), lambda columns: iter(()))
+    started = time.process_time()
+    chosen = roles(table, Asked())
+    assert time.process_time() - started < 0.3
+    assert len(chosen.inputs) == MOST_COLUMNS - 1 and chosen.targets == "label"
+
+
+def test_wide_rows_are_read_as_they_are(load: Load, out: Path) -> None:
+    """Some thousand columns: a block of the file holds few rows, and several are taken together."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 1000)).astype(np.float32)
+    columns = {f"c{i}": values[:, i].tolist() for i in range(1000)}
+    info = load(csv({**columns, "label": [f"l{i % 2}" for i in range(300)]}), "csv")
+    assert (info.num_samples, info.input.shape) == (300, [1000])
+    np.testing.assert_array_equal(canonical(out), values)
+    assert canonical(out, "targets").tolist() == [0, 1] * 150
