@@ -3,6 +3,7 @@ nothing in it grows out of all bounds."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -120,18 +121,14 @@ def _shapes(network: GraphNetwork, batch: int, guess: int) -> list[tuple[int, ..
 def _failed(network: GraphNetwork, error: GraphError) -> LoadError:
     """Tells a graph that can't be computed at all from one that can for batches of one size alone."""
     free = any(None in entry.shape[1:] for entry in network.graph.inputs)
-    left = MOST_PLANNED
-    for batch in SINGLE_BATCHES:
-        for guess in GUESSES if free else GUESSES[:1]:
-            left -= len(network.graph.nodes)
-            if left < 0:
-                break
-            try:
-                _shapes(network, batch, guess)
-            except GraphError:
-                continue
-            return LoadError(
-                "fixed_batch",
-                f"The graph takes batches of {batch}, and no others ({quoted(str(error))}). {FREE_BATCH}",
-            )
+    sizes = itertools.product(SINGLE_BATCHES, GUESSES if free else GUESSES[:1])
+    for batch, guess in itertools.islice(sizes, MOST_PLANNED // max(1, len(network.graph.nodes))):
+        try:
+            _shapes(network, batch, guess)
+        except GraphError:
+            continue
+        return LoadError(
+            "fixed_batch",
+            f"The graph takes batches of {batch}, and no others ({quoted(str(error))}). {FREE_BATCH}",
+        )
     return LoadError("unsupported_graph", f"The graph can't be computed: {quoted(str(error))}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -236,6 +237,25 @@ def test_too_many_nodes_are_refused(refuse: Refuse) -> None:
     names = ["x", *(f"v{i}" for i in range(20_000)), "y"]
     nodes = [node("Relu", [a], b) for a, b in pairwise(names)]
     refuse(model(nodes), "graph_too_large")
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_graph_near_the_bound_is_tried_out_in_seconds(load: Load, refuse: Refuse, good: bool) -> None:
+    """The meta device took a millisecond a node: 40 s in all, on two cores that were busy."""
+    names = ["x", *(f"v{i}" for i in range(9_900)), "y" if good else "z"]
+    made = model(
+        [
+            *(node("Relu" if i % 3 else "Sigmoid", [a], b) for i, (a, b) in enumerate(pairwise(names))),
+            *([] if good else [node("MatMul", ["z", "w"])]),
+        ],
+        {} if good else {"w": WEIGHT},
+    )
+    started = time.process_time()
+    if good:
+        assert load(made).num_nodes == 9_901
+    else:
+        assert "MatMul" in refuse(made, "unsupported_graph").detail
+    assert time.process_time() - started < 6
 
 
 def test_functions_that_multiply_are_counted_before_they_are_put_in_place(refuse: Refuse) -> None:

@@ -22,6 +22,7 @@ from worker.influence.networks.graph.registry import (
     TooLargeError,
 )
 
+MOST_KEYED = 256  # entries of a list that is looked up
 MOST_KEPT = 1 << 22  # entries of a value that is kept; larger ones are computed each time
 
 
@@ -46,6 +47,7 @@ class Draft:
         forms: of all others, shape and type: tensors on the meta device, tuples of them for sequences.
         steps: what is left to be called.
         same: names that stand for the values of other names.
+        formed: what operators gave of which forms, and the number of the form that they gave back, if any.
     """
 
     known: dict[str, Any]
@@ -53,6 +55,7 @@ class Draft:
     outputs: tuple[str, ...]
     steps: list[Step] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)
+    formed: dict[Any, tuple[Any, int | None]] = field(default_factory=dict)
 
     def name(self, name: str) -> str:
         """The name under which a value is kept."""
@@ -113,7 +116,7 @@ def _add(made: Draft, node: Node, operator: Operator, floating: torch.dtype) -> 
     step = Step(node.op, operator.function, args, node.outputs, attributes)
     values = [made.known[name] if name in made.known else made.forms[name] for name in args]
     forms = [_form(value) for value in values]
-    results = operator.function(*forms, **attributes)
+    results, given = _formed(made, step, forms)
     step.many = isinstance(results, tuple) and not operator.sequence
     asked = [name for i, name in enumerate(args) if i not in operator.form]
     if all(name in made.known for name in asked) and entries(results) <= MOST_KEPT:
@@ -122,12 +125,49 @@ def _add(made: Draft, node: Node, operator: Operator, floating: torch.dtype) -> 
         ]
         made.known |= _named(step, operator.function(*values, **attributes))
         return
-    for name, form in zip(args, forms, strict=True):
-        if results is form and form is not None and name not in made.known:
-            made.same[node.outputs[0]] = name
-            return
+    if given is not None and args[given] not in made.known:
+        made.same[node.outputs[0]] = args[given]
+        return
     made.forms |= _named(step, results)
     made.steps.append(step)
+
+
+def _formed(made: Draft, step: Step, forms: list[Any]) -> tuple[Any, int | None]:
+    """What the step's function gives of these forms, and which of them it gives back, if it does.
+
+    The meta device takes a millisecond for some operators, and large graphs repeat their layers: each is
+    asked once.
+    """
+    try:
+        key = (step.op, _key(step.attributes), *map(_key, forms))
+    except _NoKeyError:
+        return _asked(step, forms)
+    if key not in made.formed:
+        made.formed[key] = _asked(step, forms)
+    return made.formed[key]
+
+
+def _asked(step: Step, forms: list[Any]) -> tuple[Any, int | None]:
+    own = [_form(form, anew=True) for form in forms]  # several names may share one form
+    results = step.function(*own, **step.attributes)
+    given = (i for i, form in enumerate(own) if results is form and form is not None)
+    return results, next(given, None)
+
+
+class _NoKeyError(Exception):
+    """It would cost more to look up than to compute."""
+
+
+def _key(value: Any) -> Any:
+    """What of a form, or of an attribute, decides about the forms that follow from it."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, list | tuple | dict):
+        if len(value) > MOST_KEYED:
+            raise _NoKeyError
+        parts = value.items() if isinstance(value, dict) else value
+        return type(value), *map(_key, parts)
+    return type(value), value
 
 
 def _on_host(made: Draft, name: str) -> str:
@@ -144,10 +184,10 @@ def _on_host(made: Draft, name: str) -> str:
     return host
 
 
-def _form(value: Any) -> Any:
+def _form(value: Any, *, anew: bool = False) -> Any:
     if isinstance(value, tuple):
-        return tuple(_form(entry) for entry in value)
-    if isinstance(value, Tensor) and value.device.type != "meta":
+        return tuple(_form(entry, anew=anew) for entry in value)
+    if isinstance(value, Tensor) and (anew or value.device.type != "meta"):
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
     return value
 
