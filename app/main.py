@@ -35,6 +35,8 @@ from app.api.metrics import Metrics
 from app.api.middleware import BodyLimit, Measured, RequestId
 from app.api.selections import content
 from app.api.selections import routes as selections
+from app.api.uploads import routes as uploads
+from app.api.uploads.receiving import Digests
 from app.settings import Settings
 from app.store import idempotency, keys
 from app.store.blobs import BlobStore
@@ -64,10 +66,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.celery = celery
     app.state.database = Database(settings.database_url, partial(queue.ring, celery))
     app.state.blobs = BlobStore(settings.blob_dir)
+    app.state.digests = Digests()
     app.state.metrics = Metrics(app.state.database, health.alive_seconds(settings))
 
     for noun in (
         capabilities,
+        uploads,
         datasets,
         samples,
         trajectory_files,

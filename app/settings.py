@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(15.0, ge=1, description="How long a silent worker keeps its work.")
     max_attempts: int = Field(5, ge=1, description="How often a unit of work is tried before its job fails.")
     max_upload_bytes: int = Field(5 * GIB, ge=1, description="Largest file accepted in one request.")
+    max_resumable_bytes: int = Field(64 * GIB, ge=1, description="Largest file accepted in parts.")
+    upload_hours: float = Field(
+        72.0, gt=0, description="How long a file in parts is kept after its last part, unless it is used."
+    )
     max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body accepted.")
     idempotency_hours: float = Field(
         24.0, gt=0, description="How long an Idempotency-Key replays its answer."

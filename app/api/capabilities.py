@@ -47,7 +47,8 @@ class ArchitectureOut(BaseModel):
 class Limits(BaseModel):
     """The largest that is accepted."""
 
-    max_upload_bytes: int
+    max_upload_bytes: int = Field(description="Of a file in one request.")
+    max_resumable_bytes: int = Field(description="Of a file in parts.")
     max_body_bytes: int
     max_page: int
 
@@ -75,7 +76,10 @@ def get_capabilities(caller: Caller, settings: Config, database: Db) -> Capabili
     with database.snapshot() as session:
         devices = sorted({worker.device for worker in workers.alive(session, alive_seconds(settings))})
     limits = Limits(
-        max_upload_bytes=settings.max_upload_bytes, max_body_bytes=settings.max_body_bytes, max_page=MOST
+        max_upload_bytes=settings.max_upload_bytes,
+        max_resumable_bytes=settings.max_resumable_bytes,
+        max_body_bytes=settings.max_body_bytes,
+        max_page=MOST,
     )
     return Capabilities(
         version=version("diffin"),

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.store.db import after_commit
-from app.store.tables import Blob
+from app.store.tables import Blob, Upload
 
 CHUNK = 1024 * 1024
 
@@ -33,8 +33,9 @@ class BlobStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.staging = folder / "staging"
-        self.staging.mkdir(parents=True, exist_ok=True)
+        self.staging, self.incoming = folder / "staging", folder / "incoming"
+        for inside in (self.staging, self.incoming):
+            inside.mkdir(parents=True, exist_ok=True)
 
     def path(self, session: Session, sha256: str) -> Path:
         """Where the bytes lie. Raises FileNotFoundError when no such blob is kept."""
@@ -63,6 +64,7 @@ class BlobStore:
         size = staged.stat().st_size
         with staged.open("rb") as file:
             os.fsync(file.fileno())
+        os.utime(staged)  # however long it took to come: `collect` must not take it for a leftover
         staged.rename(target)
         insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
         row = insert(Blob).values(sha256=sha256, bytes=size, location=location)
@@ -88,13 +90,11 @@ class BlobStore:
 
     def collect(self, session: Session, older_than: float = 24 * 3600) -> int:
         """Removes files that no row names and that are older than `older_than` seconds; returns how many."""
+        old = [path for path in self.folder.glob("*/*") if _age(path) > older_than]
         kept = set(session.scalars(select(Blob.location)))
-        orphans = [
-            path
-            for path in self.folder.glob("*/*")
-            if str(path.relative_to(self.folder)) not in kept
-            and time.time() - path.stat().st_mtime > older_than
-        ]
+        coming = session.scalars(select(Upload.id).where(Upload.blob.is_(None)))
+        kept |= {f"{self.incoming.name}/{upload_id}" for upload_id in coming}
+        orphans = [path for path in old if str(path.relative_to(self.folder)) not in kept]
         for path in orphans:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

@@ -377,6 +377,32 @@ class Export(Resource, Base):
     error: Mapped[dict[str, Any] | None]
 
 
+class Upload(Resource, Base):
+    """A file that comes in parts. `sha256` is as announced, and as it is once `blob` holds it."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    status: Mapped[str]
+    filename: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    part_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]
+    blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class UploadPart(Base):
+    """A part of an upload that is there, whole."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+
+
 class IdempotencyKey(Base):
     """The first answer to a POST, replayed to the same key and body; no status code while in flight."""
 
