@@ -16,6 +16,7 @@ from app.api import (
     capabilities,
     checkpoints,
     comparisons,
+    dataset_creation,
     datasets,
     docs,
     estimates,
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for noun in (
         capabilities,
         uploads,
+        dataset_creation,
         datasets,
         samples,
         trajectory_files,

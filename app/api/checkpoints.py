@@ -9,21 +9,26 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json, Strict, model_validator
 from sqlalchemy.orm import Session
 
+from app.api.bodies import JsonRoute
 from app.api.deps import Blobs, Caller, Config, Db
+from app.api.files import Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
-from app.api.multipart import Upload, form_schema, received, refuse_pickle
+from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, refuse_use, tagged
+from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, Id, refuse_use, tagged
 from app.api.trajectories import TrajectoryId, found_trajectory, refuse_with_file
 from app.api.trajectory_models import CheckpointOut
 from app.catalog.base import refusal
 from app.store import jobs, trajectories
-from app.store.blobs import BlobStore
 from app.store.tables import Checkpoint
 
-router = APIRouter(
-    prefix="/v1/trajectories/{trajectory_id}/checkpoints", tags=["trajectories"], responses=PROBLEMS
-)
+MANNERS: dict[str, Any] = {
+    "prefix": "/v1/trajectories/{trajectory_id}/checkpoints",
+    "tags": ["trajectories"],
+    "responses": PROBLEMS,
+}
+json_router = APIRouter(**MANNERS, route_class=JsonRoute)
+form_router = APIRouter(**MANNERS)
 
 OPTIMIZER = "optimizer_file"
 CheckpointId = Annotated[str, Path(pattern=NO_NUL, examples=["ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
@@ -40,8 +45,8 @@ NUMBER = BeforeValidator(_plain)
 Rate = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 
 
-class CheckpointForm(BaseModel):
-    """The text fields of a checkpoint: `learning_rate` or `learning_rates`, but neither at step 0."""
+class Segment(BaseModel):
+    """What is told of a checkpoint: `learning_rate` or `learning_rates`, but neither at step 0."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,9 +60,7 @@ class CheckpointForm(BaseModel):
         description="Of the steps since the checkpoint before.",
         examples=[0.1],
     )
-    learning_rates: Json[list[Rate]] | None = Field(
-        None, description="JSON list: one a step since the checkpoint before."
-    )
+    learning_rates: list[Rate] | None = Field(None, description="One a step since the checkpoint before.")
 
     @model_validator(mode="after")
     def _either(self) -> Self:
@@ -77,7 +80,35 @@ class CheckpointForm(BaseModel):
         return self
 
 
-@router.post(
+class CheckpointForm(Segment):
+    """The text fields that come with a checkpoint's file."""
+
+    learning_rates: Json[list[Rate]] | None = Field(
+        None, description="JSON list: one a step since the checkpoint before."
+    )
+
+
+class CheckpointIn(Segment):
+    """A checkpoint whose file came in parts."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "upload_id": "up_0197f4e9-2b3c-7c5e-9c4f-3f1f2d1f6a52",
+                    "step": 938,
+                    "learning_rate": 0.1,
+                }
+            ]
+        },
+    )
+
+    upload_id: Id = Field(description="A complete upload of the network's tensors, safetensors.")
+    optimizer_upload_id: Id | None = Field(None, description="Likewise of what the optimizer carried there.")
+
+
+@json_router.post(
     "",
     status_code=202,
     summary="Upload a checkpoint",
@@ -91,6 +122,29 @@ class CheckpointForm(BaseModel):
         "parameters.",
     ),
 )
+def create_from_upload(
+    body: CheckpointIn, trajectory_id: TrajectoryId, caller: Caller, once: OncePost
+) -> Response:
+    """As multipart, with the file; a large one is sent in parts first (`POST /v1/uploads`), and named here in
+    JSON. A worker validates it: poll until `ready` or `invalid`.
+    """
+    told = Segment.model_validate(body.model_dump(include=set(Segment.model_fields)))
+
+    def act(session: Session) -> Answer:
+        files = {"upload_id": body.upload_id, "optimizer_upload_id": body.optimizer_upload_id}
+        sources = {}
+        for field, upload_id in files.items():
+            if upload_id is not None:
+                given = taken_over(session, caller.project_id, upload_id, f"/{field}")
+                refuse_pickle(given.filename, f"/{field}")
+                sources[field] = there(given)
+        state = sources.get("optimizer_upload_id")
+        return _create(session, caller.project_id, trajectory_id, told, sources["upload_id"], state)
+
+    return once.run(act)
+
+
+@form_router.post("", status_code=202, include_in_schema=False)
 async def create_checkpoint(
     request: Request,
     trajectory_id: TrajectoryId,
@@ -100,7 +154,7 @@ async def create_checkpoint(
     settings: Config,
     once: OncePost,
 ) -> Response:
-    """Stores the file as it arrives, then answers; a worker validates it: poll until `ready` or `invalid`."""
+    """Stores the file as it arrives, then answers; `create_from_upload` describes both in OpenAPI."""
 
     def known() -> None:
         with database.snapshot() as session:
@@ -110,46 +164,47 @@ async def create_checkpoint(
     async with received(request, blobs, settings.max_upload_bytes, (OPTIMIZER,)) as upload:
         for name, file in {"file": upload.file, **upload.others}.items():
             refuse_pickle(file.filename, f"/{name}")
-        form = upload.form(CheckpointForm)
+        form, state = upload.form(CheckpointForm), upload.others.get(OPTIMIZER)
+        sources = sent(blobs, upload.file), sent(blobs, state) if state else None
         once = once.with_body(*upload.parts())
         return await asyncio.to_thread(
-            once.run, lambda session: _create(session, blobs, caller.project_id, trajectory_id, upload, form)
+            once.run, lambda session: _create(session, caller.project_id, trajectory_id, form, *sources)
         )
 
 
 def _create(
     session: Session,
-    blobs: BlobStore,
     project_id: str,
     trajectory_id: str,
-    upload: Upload,
-    form: CheckpointForm,
+    told: Segment,
+    file: Source,
+    optimizer: Source | None,
 ) -> Answer:
     trajectory = found_trajectory(session, project_id, trajectory_id, lock=True)
     refuse_with_file(trajectory)
-    taken = trajectories.checkpoint_at(session, trajectory.id, form.step)
+    taken = trajectories.checkpoint_at(session, trajectory.id, told.step)
     if taken is not None:
-        detail = f"{taken.id} is at step {form.step} already; delete it to send another."
+        detail = f"{taken.id} is at step {told.step} already; delete it to send another."
         raise ApiProblem(409, "step_taken", detail, pointer="/step")
-    state = upload.others.get(OPTIMIZER)
+    given, state = file(session), optimizer(session) if optimizer else None
     checkpoint = trajectories.add_checkpoint(
         session,
         trajectory,
-        blobs.keep(session, upload.file.path, upload.file.sha256),
-        filename=upload.file.filename,
-        bytes=upload.file.bytes,
-        optimizer_blob=blobs.keep(session, state.path, state.sha256) if state else None,
-        optimizer_file={"filename": state.filename, "bytes": state.bytes, "sha256": state.sha256}
+        given.blob,
+        filename=given.filename,
+        bytes=given.bytes,
+        optimizer_blob=state.blob if state else None,
+        optimizer_file={"filename": state.filename, "bytes": state.bytes, "sha256": state.blob}
         if state
         else None,
-        **form.model_dump(),
+        **told.model_dump(),
     )
     session.flush()
     location = f"/v1/trajectories/{trajectory.id}/checkpoints/{checkpoint.id}"
     return Answer(202, CheckpointOut.of(checkpoint), {"Location": location, **RETRY_AFTER})
 
 
-@router.get(
+@form_router.get(
     "/{checkpoint_id}", summary="One checkpoint", response_model=CheckpointOut, responses=responses(404)
 )
 def get_checkpoint(
@@ -162,7 +217,7 @@ def get_checkpoint(
     return tagged(request, CheckpointOut.of(checkpoint), headers=RETRY_AFTER if waiting else None)
 
 
-@router.delete(
+@form_router.delete(
     "/{checkpoint_id}", status_code=204, summary="Delete a checkpoint", responses=responses(404, 409)
 )
 def delete_checkpoint(
@@ -184,3 +239,8 @@ def _found(
     if checkpoint is None:
         raise not_found("checkpoint of this trajectory", checkpoint_id)
     return checkpoint
+
+
+router = APIRouter()
+router.include_router(json_router)  # the first that takes the body answers: the choosier one
+router.include_router(form_router)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Json, StringConstraints
 
 from app.api.problems import ApiProblem
-from app.api.resources import NO_NUL, GivenName, Id, Metadata, Notes
+from app.api.resources import NO_NUL, Body, GivenName, Id, Metadata, Notes
 
 FORMATS = {
     "npz": (".npz",),
@@ -54,7 +54,42 @@ class Columns(BaseModel):
     )
 
 
-class DatasetForm(BaseModel):
+class Reading:
+    """How a file is to be read, whichever way that was told."""
+
+    format: str | None
+    like: str | None
+
+    def told_format(self, filename: str) -> str:
+        """The format given, else by the file's ending. Raises ApiProblem (422) where there is none."""
+        if self.format in FORMATS:
+            return self.format
+        for name, endings in {**FORMATS, "tar": TAR}.items():
+            if self.format is None and filename.lower().endswith(endings or ("\n",)):
+                return name
+        asked = (
+            f"format {self.format!r}" if self.format else f"a file called {filename!r}, with no format given"
+        )
+        detail = f"No reader for {asked}; formats: {', '.join(FORMATS)}."
+        raise ApiProblem(422, "unknown_format", detail, pointer="/format")
+
+    def options(self) -> dict[str, Any]:
+        """What the reader is to know, as it is kept."""
+        assert isinstance(self, BaseModel)  # noqa: S101  (what is mixed in with)
+        return self.model_dump(include=OPTIONS, exclude_none=True)
+
+    def check_for(self, kind: str, *, tokenizer: bool) -> None:
+        """Raises ApiProblem (422) for what the format has no use for: nothing is ignored silently."""
+        if kind not in ARRAYS:
+            return
+        given = [name for name in (*self.options(), "like") if getattr(self, name) is not None]
+        if given or tokenizer:
+            name = [*given, TOKENIZER][0]
+            detail = f"{kind} holds the arrays themselves; {name} is for formats with columns."
+            raise ApiProblem(422, "validation_error", detail, pointer=f"/{name}")
+
+
+class DatasetForm(Reading, BaseModel):
     """The text fields of an upload."""
 
     model_config = ConfigDict(extra="forbid")
@@ -90,29 +125,33 @@ class DatasetForm(BaseModel):
     notes: Notes = ""
     metadata: Json[Metadata] = Field({}, description="JSON object of up to 16 pairs of strings.")
 
-    def told_format(self, filename: str) -> str:
-        """The format given, else by the file's ending. Raises ApiProblem (422) where there is none."""
-        if self.format in FORMATS:
-            return self.format
-        for name, endings in {**FORMATS, "tar": TAR}.items():
-            if self.format is None and filename.lower().endswith(endings or ("\n",)):
-                return name
-        asked = (
-            f"format {self.format!r}" if self.format else f"a file called {filename!r}, with no format given"
-        )
-        detail = f"No reader for {asked}; formats: {', '.join(FORMATS)}."
-        raise ApiProblem(422, "unknown_format", detail, pointer="/format")
 
-    def options(self) -> dict[str, Any]:
-        """What the reader is to know, as it is kept."""
-        return self.model_dump(include=OPTIONS, exclude_none=True)
+class DatasetIn(Reading, Body):
+    """A data set whose file came in parts."""
 
-    def check_for(self, kind: str, *, tokenizer: bool) -> None:
-        """Raises ApiProblem (422) for what the format has no use for: nothing is ignored silently."""
-        if kind not in ARRAYS:
-            return
-        given = [name for name in (*self.options(), "like") if getattr(self, name) is not None]
-        if given or tokenizer:
-            name = [*given, TOKENIZER][0]
-            detail = f"{kind} holds the arrays themselves; {name} is for formats with columns."
-            raise ApiProblem(422, "validation_error", detail, pointer=f"/{name}")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "upload_id": "up_0197f4e9-2b3c-7c5e-9c4f-3f1f2d1f6a52",
+                    "name": "census",
+                    "columns": {"inputs": ["age", "workclass"], "targets": "income"},
+                }
+            ]
+        }
+    )
+
+    upload_id: Id = Field(description="A complete upload.")
+    tokenizer_upload_id: Id | None = Field(
+        None, description="An upload of the network's `tokenizer.json`, for text."
+    )
+    name: GivenName
+    format: str | None = Field(None, description="By the file's ending when left out.")
+    columns: Columns | None = None
+    max_length: int | None = Field(None, ge=1, le=1_000_000)
+    image_size: list[Side] | None = Field(None, min_length=2, max_length=2)
+    image_mode: Literal["L", "RGB", "RGBA"] | None = None
+    padding_id: int | None = Field(None, ge=0)
+    like: Id | None = None
+    notes: Notes = ""
+    metadata: Metadata = Field({})

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
-from starlette.datastructures import Headers
-from starlette.routing import Match
-from starlette.types import Scope
 
+from app.api.bodies import MultipartRoute
 from app.api.deps import Blobs, Caller, Config
+from app.api.files import Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
-from app.api.multipart import StagedFile, Upload, received, refuse_pickle
+from app.api.multipart import Upload, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, invalid
 from app.api.resources import RETRY_AFTER
 from app.api.trajectory_models import TrajectoryIn, detailed
 from app.catalog import ONNX
 from app.catalog.graph import EXPORT
 from app.store import trajectories
-from app.store.blobs import BlobStore
 
 RUN = "trajectory"
 GRAPH = "architecture_file"
 BASE = "base_file"
 ROLES = {GRAPH: "architecture", BASE: "base"}  # of the files, by the part that holds each
+UPLOADS = {GRAPH: "architecture_upload_id", BASE: "base_upload_id"}  # fields that name one instead
+INSTEAD = {GRAPH: (f"Export the network: {EXPORT}.",)}
 BODY: dict[str, Any] = {
     "requestBody": {
         "content": {
@@ -61,16 +60,6 @@ BODY: dict[str, Any] = {
 """What OpenAPI says of such a body, beside the plain JSON."""
 
 
-class MultipartRoute(APIRoute):
-    """A route for multipart bodies alone, beside one of the same path that takes JSON."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child = super().matches(scope)
-        kind = Headers(scope=scope).get("content-type", "")
-        wanted = match is Match.FULL and kind.lower().startswith("multipart/form-data")
-        return (match, child) if wanted else (Match.NONE, {})
-
-
 router = APIRouter(
     prefix="/v1/trajectories", tags=["trajectories"], responses=PROBLEMS, route_class=MultipartRoute
 )
@@ -83,25 +72,34 @@ async def create_with_files(
     """As `create_trajectory`, whose description in OpenAPI names both kinds of body."""
     async with received(request, blobs, settings.max_upload_bytes, tuple(ROLES), required=None) as upload:
         for part, file in upload.files.items():
-            instead = (f"Export the network: {EXPORT}.",) if part == GRAPH else ()
-            refuse_pickle(file.filename, f"/{part}", *instead)
+            refuse_pickle(file.filename, f"/{part}", *INSTEAD.get(part, ()))
         body = _run(upload)
-        check_files(body, upload.files, f"/{RUN}")
+        sources = {part: sent(blobs, file) for part, file in upload.files.items()}
+        check_files(body, sources, f"/{RUN}")
         once = once.with_body(*upload.parts())
         return await asyncio.to_thread(
-            once.run, lambda session: created(session, caller.project_id, body, blobs, upload.files)
+            once.run, lambda session: created(session, caller.project_id, body, sources)
         )
 
 
-def check_files(body: TrajectoryIn, parts: Collection[str] = (), pointer: str = "") -> None:
-    """Raises 422 where the network wants a graph and none came with it, or the other way round."""
+def check_files(body: TrajectoryIn, arrived: Collection[str] = (), pointer: str = "") -> None:
+    """Raises 422 where the network wants a graph and none came, or the other way round.
+
+    Args:
+        arrived: the parts of the request that hold files; others may have come as uploads.
+    """
+    parts = {part for part, field in UPLOADS.items() if getattr(body, field) is not None}
+    if twice := sorted(parts & set(arrived)):
+        detail = f"{twice[0]} came with the request, and {UPLOADS[twice[0]]} names another: give one of them."
+        raise ApiProblem(422, "validation_error", detail, pointer=f"{pointer}/{UPLOADS[twice[0]]}")
+    parts |= set(arrived)
     name = body.architecture.name
     _check_base(body, BASE in parts, pointer)
     if (name == ONNX) == (GRAPH in parts):
         return
     detail = (
         f"the architecture {ONNX!r} is a file: send multipart/form-data with this JSON as the part {RUN!r} "
-        f"and the graph as the part {GRAPH!r}."
+        f"and the graph as the part {GRAPH!r}, or name an upload of it ({UPLOADS[GRAPH]})."
         if name == ONNX
         else f"{name!r} is built from its config: leave out {GRAPH}, or name {ONNX!r}."
     )
@@ -121,21 +119,22 @@ def _check_base(body: TrajectoryIn, given: bool, pointer: str) -> None:
 
 
 def created(
-    session: Session,
-    project_id: str,
-    body: TrajectoryIn,
-    blobs: BlobStore | None = None,
-    files: dict[str, StagedFile] | None = None,
+    session: Session, project_id: str, body: TrajectoryIn, sources: Mapping[str, Source] | None = None
 ) -> Answer:
-    """The new trajectory with its files by their parts, which a worker validates."""
-    values = body.model_dump(exclude={"metadata"})
+    """The new trajectory with its files by their parts, sent or uploaded before, which a worker validates."""
+    found = dict(sources or {})
+    for part, field in UPLOADS.items():
+        if (upload_id := getattr(body, field)) is not None:
+            given = taken_over(session, project_id, upload_id, f"/{field}")
+            refuse_pickle(given.filename, f"/{field}", *INSTEAD.get(part, ()))
+            found[part] = there(given)
+    values = body.model_dump(exclude={"metadata", *UPLOADS.values()})
     row = trajectories.create(session, project_id=project_id, meta=body.metadata, **values)
     session.flush()
-    for part, file in (files or {}).items():
-        assert blobs  # noqa: S101  (files come with the place that keeps them)
-        blob = blobs.keep(session, file.path, file.sha256)
-        trajectories.add_file(session, row, ROLES[part], blob, filename=file.filename, bytes=file.bytes)
-    headers = {"Location": f"/v1/trajectories/{row.id}"} | (RETRY_AFTER if files else {})
+    for part, source in found.items():
+        file = source(session)
+        trajectories.add_file(session, row, ROLES[part], file.blob, filename=file.filename, bytes=file.bytes)
+    headers = {"Location": f"/v1/trajectories/{row.id}"} | (RETRY_AFTER if found else {})
     return Answer(201, detailed(row), headers)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -15,8 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-from app.api.resources import INT64, MOST_STEPS, Body, GivenName, Metadata, Notes, named
-from app.catalog import Architecture, Optimizer, Preprocessing, Recipe, Task, check_task, task_of
+from app.api.resources import INT64, MOST_STEPS, Body, GivenName, Id, Metadata, Notes, named
+from app.catalog import ONNX, Architecture, Optimizer, Preprocessing, Recipe, Task, check_task, task_of
 from app.catalog.base import refusal
 from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
 
@@ -34,22 +33,19 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def _no_upload(given: Any) -> Any:
-    if isinstance(given, dict) and "onnx_upload_id" in given:
-        raise refusal(
-            "onnx_upload_id names an upload in parts, which there are none of: send the graph as the part "
-            "architecture_file of a multipart request, beside a part `trajectory` that holds this JSON."
-        )
-    return given
-
-
 class TrajectoryIn(Body):
     """A training run."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     name: GivenName
-    architecture: Annotated[Architecture, BeforeValidator(_no_upload)]
+    architecture: Architecture
+    architecture_upload_id: Id | None = Field(
+        None,
+        description="A complete upload of the network's graph (ONNX). `architecture: {onnx_upload_id: …}` "
+        "says the same.",
+    )
+    base_upload_id: Id | None = Field(None, description="Likewise of the weights that `lora` adapts.")
     task: Task
     preprocessing: Preprocessing = Preprocessing()
     optimizer: Optimizer = Optimizer()
@@ -66,6 +62,19 @@ class TrajectoryIn(Body):
     recipe: Recipe | None = Field(None, description="How to train it again; jobs that retrain ask for it.")
     notes: Notes = ""
     metadata: Metadata = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_upload(cls, given: Any) -> Any:
+        """`architecture: {"onnx_upload_id": …}` is the architecture `onnx`, its file an upload."""
+        network = given.get("architecture") if isinstance(given, dict) else None
+        if not isinstance(network, dict) or "onnx_upload_id" not in network:
+            return given
+        if "architecture_upload_id" in given:
+            raise refusal("architecture_upload_id and onnx_upload_id are the same: give one of them.")
+        rest = {name: value for name, value in network.items() if name != "onnx_upload_id"}
+        told = {"architecture": {"name": ONNX} | rest, "architecture_upload_id": network["onnx_upload_id"]}
+        return given | told
 
     @field_validator("task")
     @classmethod

@@ -98,7 +98,8 @@ def test_a_missing_or_endless_boundary_is_refused(service: Service, kind: str) -
 
 
 def test_another_media_type_is_refused(service: Service) -> None:
-    problem(service.http.post("/v1/datasets", json={"uri": "s3://x"}), 415, "unsupported_media_type")
+    plain = service.http.post("/v1/datasets", content=b"x", headers={"Content-Type": "text/plain"})
+    problem(plain, 415, "unsupported_media_type")
 
 
 def test_a_file_over_the_limit_is_refused_while_it_arrives(service: Service) -> None:

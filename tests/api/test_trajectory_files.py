@@ -168,12 +168,6 @@ def test_as_json_alone_the_graph_is_asked_for(service: Service) -> None:
     assert pointers(body) == ["/architecture"] and "multipart" in body["detail"]
 
 
-def test_an_upload_in_parts_is_refused_in_words(service: Service) -> None:
-    answer = service.http.post(PATH, json=RUN | {"architecture": {"onnx_upload_id": "up_1"}})
-    body = problem(answer, 422, "validation_error")
-    assert pointers(body) == ["/architecture"] and "architecture_file" in body["detail"]
-
-
 def test_the_same_key_makes_one_run(service: Service) -> None:
     key = {"Idempotency-Key": "one-graph"}
     first, again = post(service, headers=key), post(service, headers=key)

@@ -22,7 +22,8 @@ from app.api.resources import RETRY_AFTER
 from app.store.tables import UploadPart
 from app.store.uploads import Span
 
-BATCH = 4 * 1024**2
+BATCH = 2 * 1024**2
+MOST_PIECES = 512  # in one call of the system, which takes 1024
 FLOCK = "hhqqi0q"  # struct flock on 64-bit Linux: type, whence, start, length, pid
 Hash = Any
 
@@ -47,7 +48,7 @@ def held(path: Path, span: Span) -> Iterator[int]:
 
 
 class Sink:
-    """Takes a part's bytes to their place, adding them to digests on the way."""
+    """Takes a part's bytes to their place, adding them to digests on the way. They are never copied."""
 
     def __init__(self, descriptor: int, span: Span, *digests: Hash) -> None:
         self.size = 0
@@ -55,32 +56,37 @@ class Sink:
 
     async def take(self, request: Request) -> None:
         """Writes the body, a batch being written while the next one comes."""
-        pending, writing = bytearray(), None
+        pending: list[bytes] = []
+        held, writing = 0, None
         try:
             async for piece in request.stream():
-                pending += piece
-                if len(pending) >= BATCH:
+                pending.append(piece)
+                held += len(piece)
+                if held >= BATCH:
                     if writing is not None:
                         await writing
                     writing = asyncio.ensure_future(asyncio.to_thread(self._write, pending))
-                    pending = bytearray()
+                    pending, held = [], 0
         finally:
             if writing is not None:  # never leave while a thread writes: the lock would be gone
                 await writing
         await asyncio.to_thread(self._write, pending)
 
-    def _write(self, batch: bytearray) -> None:
-        if self.size + len(batch) > self._span.length:
-            raise ApiProblem(
-                422, "part_size_mismatch", f"The part has more than {self._span.length:,} bytes."
-            )
-        for digest in self._digests:
-            digest.update(batch)
-        view, at = memoryview(batch), self._span.start + self.size
-        while view:
-            written = os.pwrite(self._descriptor, view, at)
-            view, at = view[written:], at + written
-        self.size += len(batch)
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            for digest in self._digests:
+                digest.update(piece)
+        left = [memoryview(piece) for piece in pieces if piece]
+        if self.size + sum(map(len, left)) > self._span.length:
+            detail = f"The part has more than {self._span.length:,} bytes: see part_bytes of the upload."
+            raise ApiProblem(422, "part_size_mismatch", detail)
+        while left:
+            written = os.pwritev(self._descriptor, left[:MOST_PIECES], self._span.start + self.size)
+            self.size += written
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if left:
+                left[0] = left[0][written:]
 
 
 @dataclass

@@ -1,15 +1,15 @@
-"""Uploads as they are asked for and answered, and how other resources take their bytes over."""
+"""Uploads as they are asked for and answered."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy.orm import Session
 
-from app.api.problems import ApiProblem, not_found
+from app.api.problems import not_found
 from app.api.resources import NO_NUL, Body, Metadata, Name, Notes, named
 from app.settings import GIB, MIB
 from app.store import uploads
@@ -124,14 +124,3 @@ def found_upload(
     if upload is None:
         raise not_found("upload", upload_id, pointer)
     return upload
-
-
-def taken_over(session: Session, project_id: str, upload_id: str, pointer: str) -> dict[str, Any]:
-    """{blob, filename, bytes} of a complete upload, which stays until the end of the transaction; else 404,
-    or 409 `upload_incomplete`.
-    """
-    upload = found_upload(session, project_id, upload_id, pointer, lock=True)
-    if upload.blob is None:
-        detail = f"Not all of {upload.id} is there; send its missing parts, then POST its /complete."
-        raise ApiProblem(409, "upload_incomplete", detail, pointer=pointer)
-    return {"blob": upload.blob, "filename": upload.filename, "bytes": upload.bytes}
