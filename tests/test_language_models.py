@@ -12,7 +12,7 @@ from app.catalog import Architecture
 architecture: TypeAdapter[Any] = TypeAdapter(Architecture)
 BERT: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 16,
-    "pad_token_id": 1,
+    "pad_token_id": 1, "num_attention_heads": 2,
 }  # fmt: skip
 
 
@@ -51,6 +51,11 @@ def test_a_config_as_it_was_saved_is_taken_without_what_makes_no_difference() ->
         {"num_hidden_layers": 1000},
         {"hidden_size": 100_000},
         {"hidden_size": None},
+        {"num_attention_heads": 3},
+        {"num_attention_heads": "two"},
+        {"intermediate_size": 0},
+        {"hidden_dropout_prob": 1.5},
+        {"hidden_act": "gelu_newest"},
     ],
 )
 def test_a_config_that_brings_code_files_or_absurd_sizes_is_refused(more: dict[str, Any]) -> None:

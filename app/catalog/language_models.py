@@ -1,7 +1,7 @@
 """The language models that transformers builds from a config: which types, and what is said of their configs.
 
-Only the form of a config is known here. Whether transformers builds it is told when a checkpoint is
-validated.
+Only the form of a config and the sense of its numbers are known here (`buildable`). Whether transformers
+builds it is told when a checkpoint is validated.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from app.catalog.base import Strict, refusal
+from app.catalog.buildable import not_buildable
 from app.catalog.configs import Config
 from app.catalog.shapes import Shape, check_tokens
 from app.catalog.training import Task
@@ -279,7 +280,22 @@ class Family:
     mask_by_layer: bool = False
 
 
-class Standard(Strict):
+class LanguageModel(Strict):
+    """A model type with a config that it can be built of."""
+
+    name: str
+    config: HfConfig
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Self:
+        config = self.config
+        given = config.model_dump(exclude={"lora"}, exclude_unset=True)
+        if wrong := not_buildable(self.name.removeprefix(PREFIX), given, config.width):
+            raise refusal(wrong)
+        return self
+
+
+class Standard(LanguageModel):
     name: Literal[
         "hf/bert", "hf/electra", "hf/albert", "hf/modernbert", "hf/gpt_neox", "hf/llama", "hf/mistral",
         "hf/qwen2", "hf/qwen3", "hf/gemma", "hf/gemma2", "hf/gemma3_text", "hf/opt", "hf/phi", "hf/phi3",
@@ -288,22 +304,22 @@ class Standard(Strict):
     config: StandardConfig
 
 
-class Roberta(Strict):
+class Roberta(LanguageModel):
     name: Literal["hf/roberta", "hf/xlm-roberta", "hf/camembert", "hf/mpnet"]
     config: RobertaConfig
 
 
-class Gpt2(Strict):
+class Gpt2(LanguageModel):
     name: Literal["hf/gpt2", "hf/gptj"]
     config: Gpt2Config
 
 
-class GptNeo(Strict):
+class GptNeo(LanguageModel):
     name: Literal["hf/gpt_neo"]
     config: GptNeoConfig
 
 
-class DistilBert(Strict):
+class DistilBert(LanguageModel):
     name: Literal["hf/distilbert"]
     config: DistilBertConfig
 

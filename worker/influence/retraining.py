@@ -221,7 +221,9 @@ def _one_by_one(
             own = (t[run] if batches.own else t for t in (inputs, targets))
             weight = weights[run] if weights.dim() == 2 else weights
             with torch.enable_grad():
-                slopes = torch.autograd.grad(loss(leaves, *own, weight), list(leaves.values()))
+                slopes = torch.autograd.grad(
+                    loss(leaves, *own, weight), list(leaves.values()), materialize_grads=True
+                )
             _step(steps, single, dict(zip(leaves, slopes, strict=True)), rate)
         tick()
     for name, t in params.items():

@@ -74,7 +74,8 @@ def take_step(
     with torch.enable_grad():
         outputs = task.of_batch(len(inputs)).call({**leaves, **held}, inputs, targets)
         loss = task.losses_of(outputs, targets).mean()
-        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        # a tensor that the loss does not ask for has none, and torch's optimizers pass it by
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     optimizer = optimizer_of(schedule, list(leaves.values()), schedule.rate(step))
     for name, leaf in leaves.items():
         if state.memory:
@@ -90,7 +91,10 @@ def take_step(
             raise
         raise DivergedError(step + 1) from error
     memory = {
-        kind: {name: optimizer.state[leaf][kind] for name, leaf in leaves.items()}
+        kind: {
+            name: optimizer.state[leaf].get(kind, torch.zeros_like(leaf.detach()))
+            for name, leaf in leaves.items()
+        }
         for kind in carries(schedule)
     }
     return Step(State({name: leaf.detach() for name, leaf in leaves.items()}, memory), loss.detach())
