@@ -24,7 +24,7 @@ serve: install ## API and worker on http://127.0.0.1:8000 until Ctrl-C (settings
 
 ##@ Develop
 test: install servers ## the tests but for the slow ones (ARGS="-k name" picks some)
-	@$(BIN)/pytest -m "not slow and not gpu" $(ARGS)
+	@$(BIN)/pytest -m "not slow and not gpu" --numprocesses auto --maxprocesses 4 --dist loadscope $(ARGS)
 
 test-slow: install servers ## the slow tests (a GPU's among them where there is one)
 	@$(BIN)/pytest -m "slow or gpu" $(ARGS)

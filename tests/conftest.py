@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Generator, Iterator
@@ -22,6 +23,8 @@ from tests.services import Service
 def pytest_configure() -> None:
     # SIGTERM as Ctrl-C, so that the servers and services are stopped then as well
     signal.signal(signal.SIGTERM, _interrupt)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the processes side by side share the cores, services included
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.skipif(
     not CHECK.exists(), reason="the design's contract check is not beside the checkout"
 )
 
+SLOWLY = [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]
+
 
 def passes(service: Service, seed: int) -> None:
     command = [sys.executable, str(CHECK), "--url", service.url, "--key", service.key, "--seed", str(seed)]
@@ -25,11 +27,11 @@ def passes(service: Service, seed: int) -> None:
     assert ran.stdout.strip().endswith(" 0 failed")
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *SLOWLY])
 def test_the_embedded_service_keeps_the_contract(embedded_service: Service, seed: int) -> None:
     passes(embedded_service, seed)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *SLOWLY])
 def test_the_production_service_keeps_the_contract(production_service: Service, seed: int) -> None:
     passes(production_service, seed)

@@ -7,7 +7,7 @@ They need torch, numpy and pytest alone, without the packages of the service:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -122,42 +122,46 @@ def make_run(label: str) -> Run:
     return Run(Task(networks[0], "cross_entropy"), trajectory, draw(9), draw(5), direction(), direction())
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(
+    params=[
+        # so deep that a CPU takes minutes
+        pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name
+        for name in NETWORKS
+    ]
+)
 def run(request: pytest.FixtureRequest) -> Run:
     return make_run(request.param)
 
 
+CUDA = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how precisely to compute, and how far, relatively, that may be from float64 on the CPU."""
+
+    device: torch.device
+    dtype: torch.dtype
+    tolerance: float
+
+    def close(self, ours: torch.Tensor, reference: torch.Tensor) -> bool:
+        ours, reference = ours.double().cpu(), reference.double()
+        return bool((ours - reference).norm() <= self.tolerance * reference.norm())
+
+
 @pytest.fixture(
     params=[
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-            ],
-        ),
+        pytest.param(Place(CPU, torch.float32, 2e-3), id="cpu-float32"),
+        pytest.param(Place(torch.device("cuda"), torch.float64, 1e-8), id="cuda-float64", marks=CUDA),
+        pytest.param(Place(torch.device("cuda"), torch.float32, 2e-3), id="cuda-float32", marks=CUDA),
     ]
 )
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """A device, without TF32: it would be another precision."""
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A device and a precision, without TF32: it would be another one."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    yield torch.device(request.param)
+    yield request.param
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-
-
-@pytest.fixture(params=[(torch.float64, 1e-8), (torch.float32, 2e-3)], ids=["float64", "float32"])
-def precision(request: pytest.FixtureRequest) -> tuple[torch.dtype, float]:
-    """A precision, and how far, relatively, its results may be from float64's on the CPU."""
-    found: tuple[torch.dtype, float] = request.param
-    return found
-
-
-@pytest.fixture
-def close(precision: tuple[torch.dtype, float]) -> Callable[[torch.Tensor, torch.Tensor], bool]:
-    def compare(ours: torch.Tensor, reference: torch.Tensor) -> bool:
-        ours, reference = ours.double().cpu(), reference.double()
-        return bool((ours - reference).norm() <= precision[1] * reference.norm())
-
-    return compare

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from tests.gpu.conftest import CPU, Run
+from tests.gpu.conftest import CPU, Place, Run
 from worker.influence.directional import directional_derivative, ggn_vp, gradient, hvp, mixed
 from worker.influence.methods import METHODS
 from worker.influence.score import Result, score
@@ -17,8 +17,6 @@ from worker.influence.vectors import flatten
 # torch 2.13 itself compiles decompositions for forward mode with what it has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
-Close = Callable[[torch.Tensor, torch.Tensor], bool]
-Precision = tuple[torch.dtype, float]
 NAMES = [
     *((name, {}) for name in METHODS),
     ("diff_in", {"curvature": "hessian"}),
@@ -33,24 +31,24 @@ def scored(run: Run, method: str, options: dict[str, str]) -> Result:
 
 
 @pytest.fixture
-def placed(run: Run, device: torch.device, precision: Precision) -> Iterator[Run]:
+def placed(run: Run, place: Place) -> Iterator[Run]:
     """The run on the device; its network too, for what it keeps beside parameters and buffers."""
-    run.task.network.to(device)
-    yield run.on(device, precision[0])
+    run.task.network.to(place.device)
+    yield run.on(place.device, place.dtype)
     run.task.network.to(CPU)
 
 
 @pytest.mark.parametrize(("method", "options"), NAMES, ids=str)
-def test_scores(run: Run, placed: Run, close: Close, method: str, options: dict[str, str]) -> None:
+def test_scores(run: Run, placed: Run, place: Place, method: str, options: dict[str, str]) -> None:
     ours = scored(placed, method, options)
     placed.task.network.to(CPU)
     reference = scored(run, method, options)
-    assert close(ours.scores, reference.scores)
-    assert close(ours.losses, reference.losses)
+    assert place.close(ours.scores, reference.scores)
+    assert place.close(ours.losses, reference.losses)
     assert torch.equal(ours.predictions.cpu(), reference.predictions)
 
 
-def test_derivatives_in_shared_directions(run: Run, placed: Run, close: Close) -> None:
+def test_derivatives_in_shared_directions(run: Run, placed: Run, place: Place) -> None:
     def found(run: Run) -> Iterator[torch.Tensor]:
         at = run.task, run.trajectory.checkpoints[1], run.train.inputs, run.train.targets
         yield directional_derivative(*at, run.direction).derivatives
@@ -60,10 +58,10 @@ def test_derivatives_in_shared_directions(run: Run, placed: Run, close: Close) -
     ours = list(found(placed))
     placed.task.network.to(CPU)
     for one, reference in zip(ours, found(run), strict=True):
-        assert close(one, reference)
+        assert place.close(one, reference)
 
 
-def test_vectors_that_all_samples_share(run: Run, placed: Run, close: Close) -> None:
+def test_vectors_that_all_samples_share(run: Run, placed: Run, place: Place) -> None:
     def found(run: Run) -> Iterator[Tensors]:
         at = run.task, run.trajectory.checkpoints[1], run.train
         yield gradient(*at, chunk=4)
@@ -73,4 +71,4 @@ def test_vectors_that_all_samples_share(run: Run, placed: Run, close: Close) -> 
     ours = list(found(placed))
     placed.task.network.to(CPU)
     for one, reference in zip(ours, found(run), strict=True):
-        assert close(flatten(one), flatten(reference))
+        assert place.close(flatten(one), flatten(reference))

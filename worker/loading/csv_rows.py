@@ -35,7 +35,7 @@ def open_csv(path: Path, names: Sequence[str] | None) -> Table:
     """
     head = _first_line(path)
     separator = max(SEPARATORS, key=re.sub(r'"[^"]*"', "", head).count)
-    fields = [one.strip() for one in next(csv.reader([head], delimiter=separator, skipinitialspace=True))]
+    fields = _fields(head, separator)
     if names is not None and len(names) != len(fields):
         raise LoadError(
             "shape_mismatch",
@@ -90,6 +90,14 @@ def _first_line(path: Path) -> str:
     if not text.strip() or "\x00" in text:
         raise LoadError("corrupt_file", "The csv's first line names no columns.")
     return text
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    try:
+        return [one.strip() for one in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+    except csv.Error as broken:  # a carriage return within, or a name of over 128 KiB
+        detail = f"The csv's first line cannot be read ({broken}): end its lines with a line feed."
+        raise LoadError("corrupt_file", detail) from broken
 
 
 @contextmanager

@@ -42,6 +42,8 @@ WHOLE = {
         ("csv", b"x,label\n1,\"a\nb\"\n2,\"c\"\n3,\"d", "corrupt_file", "opened at line 5 is never closed"),
         ("csv", b"x,label\n" + b"1,a\n" * 400_000 + b"2,caf\xe9\n", "corrupt_file", "save it as UTF-8"),
         ("csv", b"x" * 1_500_000, "corrupt_file", "first line"),
+        ("csv", b"x" * 200_000 + b",label\n1,a\n", "corrupt_file", "first line"),
+        ("csv", b"x,label\r1,a\r2,b\r", "corrupt_file", "line feed"),
         ("jsonl", b"[1, 2]\n", "corrupt_file", "Line 1"),
         ("jsonl", b'{"x": 1, "label": 0}\n{"x": 2, \n', "corrupt_file", "Line 2"),
         ("jsonl", b'{"x": 1, "label": 0}\n{"x": "a", "label": 0}\n', "unsupported_dtype", "several kinds"),
