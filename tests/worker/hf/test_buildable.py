@@ -20,15 +20,15 @@ LEFT_OUT = object()
 def changes(family: str) -> list[dict[str, Any]]:
     heads = HEAD_NAMES.get(family, "num_attention_heads")
     alone: dict[str, Any] = {"num_attention_heads": LEFT_OUT} if family in HEAD_NAMES else {}
-    return [
-        {},
-        alone | {heads: 3, "num_key_value_heads": 3},
+    found: list[dict[str, Any]] = [
+        {heads: 3, "num_key_value_heads": 3},
         {heads: 4, "num_key_value_heads": 3},
         {heads: 4, "num_key_value_heads": LEFT_OUT},
         {heads: LEFT_OUT, "num_key_value_heads": LEFT_OUT},
         {heads: 0},
         {heads: 2.5},
     ]
+    return [{}, *(alone | one for one in found)]
 
 
 def works(family: str, told: dict[str, Any]) -> bool:
