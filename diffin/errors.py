@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diffin.models import BatchOrder, Checkpoint, Dataset, Export, Job, Problem, TrajectoryFile, from_json
+from diffin.models import BatchOrder, Checkpoint, Dataset, Job, Problem, TrajectoryFile, from_json
+from diffin.transfers import Export
 
 if TYPE_CHECKING:
     import httpx

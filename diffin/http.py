@@ -71,9 +71,13 @@ class Transport:
         json: Any = None,
         form: Mapping[str, str] | None = None,
         upload: Upload | None = None,
+        content: Callable[[], Iterator[bytes]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """The answer, if it is below 400.
+
+        Args:
+            content: a raw body, made anew for each try.
 
         Raises:
             DiffinError: the service refused, or could not be reached.
@@ -93,7 +97,14 @@ class Transport:
                     }
                 try:
                     response = self._http.request(
-                        method, path, params=params, json=json, data=form, files=files, headers=headers
+                        method,
+                        path,
+                        params=params,
+                        json=json,
+                        data=form,
+                        files=files,
+                        content=content() if content else None,
+                        headers=headers,
                     )
                 except UNHEARD as error:
                     failure = error

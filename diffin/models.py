@@ -226,29 +226,6 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Export:
-    """A file of a job's scores; `status`: queued → running → succeeded | failed; expired in the end."""
-
-    id: str
-    status: str
-    format: str
-    order: str | None = None
-    job_id: str | None = None
-    name: str | None = None
-    progress: Progress = Progress()
-    bytes: int | None = None
-    sha256: str | None = None
-    created_at: datetime | None = None
-    finished_at: datetime | None = None
-    expires_at: datetime | None = None
-    error: Problem | None = None
-
-    @property
-    def finished(self) -> bool:
-        return self.status in ("succeeded", "failed", "expired")
-
-
-@dataclass(frozen=True)
 class Comparison:
     """How far two jobs agree on the same samples, from 1 (alike) to -1 (reversed).
 

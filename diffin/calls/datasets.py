@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffin.calls.base import Calls
+from diffin.calls import uploads
+from diffin.calls.uploads import UploadCalls
 from diffin.http import Sent, Upload
 from diffin.models import Dataset, Json, id_of
 
 
-class DatasetCalls(Calls):
+class DatasetCalls(UploadCalls):
     def upload_dataset(
         self,
         path: str | Path | None = None,
@@ -37,6 +38,7 @@ class DatasetCalls(Calls):
         token ids of a causal language model, `inputs` [N, L], need no targets.
 
         The answer is still `validating`; `ready()` waits for the verdict, and `submit()` does so by itself.
+        A large file goes in parts, so that what is broken off goes on where it was when called again.
 
         Args:
             columns: {inputs, targets, id} of a table, e.g. `{"inputs": "text", "targets": "label"}`.
@@ -47,17 +49,15 @@ class DatasetCalls(Calls):
             progress: called with the bytes sent and the bytes in all as they go out.
         """
         if path is not None:
-            path = Path(path)
-            form = {"name": name or path.stem} | ({"format": format} if format else {})
-            form |= {"columns": json.dumps(dict(columns))} if columns else {}
             size = list(image_size) if image_size else None
-            given: Json = {"max_length": max_length, "padding_id": padding_id}
-            given |= {"image_size": size, "image_mode": image_mode}
-            form |= {field: str(value) for field, value in given.items() if value is not None}
-            if like is not None:
-                form["like"] = self.ready(self.dataset(like)).id
-            upload = Upload(path, progress, {"tokenizer_file": Path(tokenizer)} if tokenizer else {})
-            return self._read(Dataset, self._transport.send("POST", "/v1/datasets", form=form, upload=upload))
+            told: Json = {"format": format or None, "columns": dict(columns) if columns else None}
+            told |= {"max_length": max_length, "padding_id": padding_id}
+            told |= {"image_size": size, "image_mode": image_mode}
+            told |= {"like": self.ready(self.dataset(like)).id} if like is not None else {}
+            told = {field: value for field, value in told.items() if value is not None}
+            return self._send_dataset(
+                Path(path), {"name": name or Path(path).stem} | told, tokenizer, progress
+            )
         import numpy as np  # only arrays need it
 
         values = np.asarray(inputs)
@@ -72,6 +72,23 @@ class DatasetCalls(Calls):
             file = Path(folder) / f"{name or 'dataset'}.npz".replace(os.sep, "-")
             np.savez(file, **arrays)
             return self.upload_dataset(file, name=name or "dataset", format="npz", progress=progress)
+
+    def _send_dataset(
+        self, path: Path, told: Json, tokenizer: str | Path | None, progress: Sent | None
+    ) -> Dataset:
+        """In one request, or a large one in parts."""
+        if path.stat().st_size <= uploads.PARTS_ABOVE:
+            form = {field: one if isinstance(one, str) else json.dumps(one) for field, one in told.items()}
+            upload = Upload(path, progress, {"tokenizer_file": Path(tokenizer)} if tokenizer else {})
+            return self._read(Dataset, self._transport.send("POST", "/v1/datasets", form=form, upload=upload))
+        sent = {"upload_id": self.upload_file(path, progress=progress)}
+        if tokenizer:
+            sent["tokenizer_upload_id"] = self.upload_file(tokenizer)
+        body = told | {field: one.id for field, one in sent.items()}
+        made = self._read(Dataset, self._transport.send("POST", "/v1/datasets", json=body))
+        for one in sent.values():
+            self._used(one)
+        return made
 
     def dataset(self, dataset: str | Dataset) -> Dataset:
         return self._get(Dataset, f"/v1/datasets/{id_of(dataset)}")

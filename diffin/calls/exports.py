@@ -9,7 +9,8 @@ from typing import Literal, get_args
 from diffin.calls.base import Calls
 from diffin.calls.jobs import Order
 from diffin.errors import ExportFailed
-from diffin.models import Export, Job, from_json, id_of
+from diffin.models import Job, from_json, id_of
+from diffin.transfers import Export
 
 Format = Literal["parquet", "csv", "jsonl", "npz"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -24,7 +24,8 @@ from diffin.models import (
 
 Order = Literal["harmful", "helpful", "self_influence", "suspicion", "index"]
 Side = Literal["opponents", "proponents"]
-KINDS = {"ds": "datasets", "tr": "trajectories", "job": "jobs", "sel": "selections", "exp": "exports"}
+KINDS = {"ds": "datasets", "tr": "trajectories", "job": "jobs"}
+KINDS |= {"sel": "selections", "exp": "exports", "up": "uploads"}
 
 
 class JobCalls(TrajectoryCalls):

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffin.calls.base import CLASSIFICATION, Calls
+from diffin.calls import uploads
+from diffin.calls.base import CLASSIFICATION
+from diffin.calls.uploads import UploadCalls
 from diffin.http import Sent, Upload
 from diffin.models import BatchOrder, Checkpoint, Json, Trajectory, id_of
 
 
-class TrajectoryCalls(Calls):
+class TrajectoryCalls(UploadCalls):
     def create_trajectory(
         self,
         *,
@@ -42,12 +44,18 @@ class TrajectoryCalls(Calls):
         body |= {"batch_size": batch_size, "train_size": train_size, "total_steps": total_steps}
         body |= {"recipe": recipe}
         given = {field: value for field, value in body.items() if value is not None}
-        file, part = architecture_file, "architecture_file"
+        file, part = architecture_file, "architecture"
         if file is None:
-            file, part = base_file, "base_file"
+            file, part = base_file, "base"
         if file is None:
             return self._read(Trajectory, self._transport.send("POST", "/v1/trajectories", json=given))
-        upload = Upload(Path(file), part=part)
+        if Path(file).stat().st_size > uploads.PARTS_ABOVE:
+            sent = self.upload_file(file)
+            given[f"{part}_upload_id"] = sent.id
+            made = self._read(Trajectory, self._transport.send("POST", "/v1/trajectories", json=given))
+            self._used(sent)
+            return made
+        upload = Upload(Path(file), part=f"{part}_file")
         form = {"trajectory": json.dumps(given)}
         return self._read(
             Trajectory, self._transport.send("POST", "/v1/trajectories", form=form, upload=upload)
@@ -66,17 +74,27 @@ class TrajectoryCalls(Calls):
         """Sends the state after `step` optimizer steps (safetensors), and what the optimizer carried there.
 
         `learning_rate` is that of the steps since the checkpoint before: one number, or a list, one a step;
-        None for the initial state, step 0.
+        None for the initial state, step 0. Large files go in parts, as those of data sets do.
         """
-        form = {"step": str(step)}
+        told: Json = {"step": step}
         if isinstance(learning_rate, Sequence):
-            form["learning_rates"] = f"[{', '.join(map(repr, map(float, learning_rate)))}]"
+            told["learning_rates"] = [float(one) for one in learning_rate]
         elif learning_rate is not None:
-            form["learning_rate"] = repr(float(learning_rate))
+            told["learning_rate"] = float(learning_rate)
         where = f"/v1/trajectories/{id_of(trajectory)}/checkpoints"
-        others = {} if optimizer_file is None else {"optimizer_file": Path(optimizer_file)}
-        upload = Upload(Path(path), progress, others)
-        return self._read(Checkpoint, self._transport.send("POST", where, form=form, upload=upload))
+        files = {"file": Path(path)} | ({"optimizer_file": Path(optimizer_file)} if optimizer_file else {})
+        if all(one.stat().st_size <= uploads.PARTS_ABOVE for one in files.values()):
+            form = {field: json.dumps(one) for field, one in told.items()}
+            upload = Upload(files.pop("file"), progress, files)
+            return self._read(Checkpoint, self._transport.send("POST", where, form=form, upload=upload))
+        sent = {"upload_id": self.upload_file(path, progress=progress)}
+        if optimizer_file:
+            sent["optimizer_upload_id"] = self.upload_file(optimizer_file)
+        body = told | {field: one.id for field, one in sent.items()}
+        made = self._read(Checkpoint, self._transport.send("POST", where, json=body))
+        for one in sent.values():
+            self._used(one)
+        return made
 
     def upload_batch_order(
         self, trajectory: str | Trajectory, path: str | Path, *, progress: Sent | None = None

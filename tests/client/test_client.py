@@ -219,7 +219,7 @@ def test_what_is_in_use_is_not_deleted(client: Diffin, job: Job, training: Datas
 
 
 def test_an_id_of_no_known_kind_is_not_deleted(client: Diffin) -> None:
-    with pytest.raises(ValueError, match="no data set, trajectory or job"):
+    with pytest.raises(ValueError, match="nothing that can be deleted"):
         client.delete("wh_1")
 
 
