@@ -26,6 +26,11 @@ EXACT: dict[str, dict[str, Any]] = {
 }
 
 
+def few_steps(case: str) -> dict[str, Any]:
+    """The case's options, for what holds as well where Lanczos ends early."""
+    return EXACT[case] | ({"lanczos_steps": 8} if "lanczos_steps" in EXACT[case] else {})
+
+
 def by_query(run: Run, method: str, *, chunk: int = 64, seed: int = 0, **options: Any) -> torch.Tensor:
     at = (run.task, run.trajectory, run.train, run.query)
     return score_queries(method, *at, seed=seed, chunk=chunk, options=options)
@@ -106,7 +111,7 @@ class TestEveryCase:
     def test_how_many_at_a_time_changes_nothing(
         self, one_run: Run, case: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        method, options = case.split(",")[0], EXACT[case]
+        method, options = case.split(",")[0], few_steps(case)
         whole = by_query(one_run, method, chunk=64, **options)
         assert close(by_query(one_run, method, chunk=3, **options), whole, 1e-8)
         monkeypatch.setattr(gradients, "GRADIENT_BYTES", 1)
@@ -118,7 +123,7 @@ class TestEveryCase:
         assert close(by_query(run.single(), method, **options), by_query(run, method, **options), 1e-4)
 
     def test_the_same_seed_gives_the_same_bits(self, one_run: Run, case: str) -> None:
-        method, options = case.split(",")[0], EXACT[case]
+        method, options = case.split(",")[0], few_steps(case)
         first, again = (by_query(one_run, method, seed=4, **options) for _ in range(2))
         assert torch.equal(first, again)
 
