@@ -7,7 +7,29 @@ torch.func.jvp computes the same, for every operation, but by formulas that take
 Source: Griewank & Walther, Evaluating Derivatives, 3.1.
 """
 
-from worker.influence.dual import activations, losses, norms, products, shapes  # each registers its rules
+from worker.influence.dual import (  # each registers its rules
+    activations,
+    attention,
+    choices,
+    elementwise,
+    losses,
+    norms,
+    products,
+    shapes,
+)
 from worker.influence.dual.numbers import Dual, NoRuleError, jvp, primal
 
-__all__ = ["Dual", "NoRuleError", "activations", "jvp", "losses", "norms", "primal", "products", "shapes"]
+__all__ = [
+    "Dual",
+    "NoRuleError",
+    "activations",
+    "attention",
+    "choices",
+    "elementwise",
+    "jvp",
+    "losses",
+    "norms",
+    "primal",
+    "products",
+    "shapes",
+]

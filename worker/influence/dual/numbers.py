@@ -21,7 +21,9 @@ FORM = {
     Tensor.size,
     Tensor.numel,
     Tensor.is_floating_point,
-    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim")),
+    Tensor.is_complex,
+    Tensor.__len__,
+    *(getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "is_nested")),
 }
 
 
@@ -33,11 +35,15 @@ class Dual(Tensor):
     """value + ε·tangent, of one shape. ε belongs to `level`; both parts may be duals of lower levels.
 
     It is a tensor in name only, so that a module takes it for a parameter.
+
+    Attributes:
+        shared: whether another dual may be a view of it, or it of another: it is not to be changed in place.
     """
 
     value: Tensor
     tangent: Tensor
     level: int
+    shared: bool = False
 
     @staticmethod
     def __new__(cls, value: Tensor, tangent: Tensor, level: int) -> Dual:
@@ -57,14 +63,36 @@ class Dual(Tensor):
         if func in FORM:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args)
-        found = RULES.get(func.__name__)
+        name, given = func.__name__, dict(kwargs or {})
+        in_place = given.pop("inplace", False)
+        if name not in RULES and name.endswith("_") and name[:-1] in RULES:
+            name, in_place = name[:-1], True
+            func = getattr(Tensor, name)
+        found = RULES.get(name)
         if found is None:
-            raise NoRuleError(func.__name__)
-        return found(func, *args, **(kwargs or {}))
+            raise NoRuleError(name)
+        try:
+            result = found(func, *args, **given)
+        except (TypeError, AttributeError) as error:  # an argument that the rule does not know, or that moves
+            raise NoRuleError(f"{name}: {error}") from error
+        return _put_into(args[0], result) if in_place else result
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise NoRuleError(str(func))
+
+
+def _put_into(x: Any, result: Any) -> Dual:
+    """x as an operation in place leaves it."""
+    if (
+        not is_dual(x)
+        or not is_dual(result)
+        or x.shared
+        or (x.shape, x.dtype) != (result.shape, result.dtype)
+    ):
+        raise NoRuleError("in place")
+    x.value, x.tangent, x.level = result.value, result.tangent, result.level
+    return x
 
 
 def jvp(
@@ -123,6 +151,11 @@ def parts(x: Any, level: int) -> tuple[Any, Any]:
 def total(*terms: Tensor | None) -> Tensor:
     """The sum of the terms there are."""
     return reduce(torch.add, [term for term in terms if term is not None])
+
+
+def still(x: Tensor) -> Tensor:
+    """0 of x's shape: what does not move."""
+    return torch.zeros_like(primal(x))
 
 
 def only(given: Mapping[str, Any], **known: Any) -> None:

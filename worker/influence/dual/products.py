@@ -11,7 +11,6 @@ from worker.influence.dual.numbers import (
     NoRuleError,
     Rule,
     Tensor,
-    is_dual,
     level_of,
     parts,
     rule,
@@ -20,7 +19,8 @@ from worker.influence.dual.numbers import (
 
 
 @rule("add", "sub")
-def _sum(func: Rule, a: Any, b: Any) -> Dual:
+def _sum(func: Rule, a: Any, b: Any, *, alpha: float = 1) -> Dual:
+    b = b if alpha == 1 else b * alpha
     level = level_of(a, b)
     (a0, a1), (b0, b1) = parts(a, level), parts(b, level)
     value = func(a0, b0)
@@ -35,7 +35,7 @@ def _subtracted(func: Rule, a: Dual, b: Any) -> Dual:
     return Dual(b - a.value, -a.tangent, a.level)
 
 
-@rule("mul", "matmul")
+@rule("mul", "matmul", "mm", "bmm")
 def _product(func: Rule, a: Any, b: Any) -> Dual:
     level = level_of(a, b)
     (a0, a1), (b0, b1) = parts(a, level), parts(b, level)
@@ -44,30 +44,57 @@ def _product(func: Rule, a: Any, b: Any) -> Dual:
     return Dual(func(a0, b0), total(first, second), level)
 
 
-@rule("div")
-def _quotient(func: Rule, a: Any, b: Any) -> Dual:
-    if is_dual(b):
-        raise NoRuleError("a dual divisor")
-    return Dual(func(a.value, b), func(a.tangent, b), a.level)
+@rule("einsum")
+def _einsum(func: Rule, equation: str, a: Any, b: Any) -> Dual:
+    return _product(lambda left, right: func(equation, left, right), a, b)
 
 
-@rule("linear", "conv2d")
+@rule("div", "true_divide")
+def _quotient(func: Rule, a: Any, b: Any) -> Any:
+    """(a + εȧ)/(b + εḃ) = y + ε(ȧ - yḃ)/b, y = a/b."""
+    level = level_of(a, b)
+    (a0, a1), (b0, b1) = parts(a, level), parts(b, level)
+    if b1 is None:
+        return Dual(a0 / b0, a1 / b0, level)
+    y = a0 / b0
+    change = -(y * b1) if a1 is None else a1 - y * b1
+    return Dual(y, change / b0, level)
+
+
+@rule("__rdiv__", "__rtruediv__")
+def _divided(func: Rule, a: Dual, b: Any) -> Any:
+    return torch.reciprocal(a) * b
+
+
+@rule(
+    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"
+)  # fmt: skip
 def _affine(func: Rule, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Dual:
     """A product with the weight, and the bias added."""
     level = level_of(x, weight, bias)
     (x0, x1), (w0, w1), (b0, b1) = parts(x, level), parts(weight, level), parts(bias, level)
-    if x1 is None or level_of(x0, x1, w0):
+    convolution = func.__name__ != "linear"
+    batch = x.dim() == weight.dim() if convolution else x.dim() > 1
+    if x1 is None or level_of(x0, x1, w0) or not batch:
         value = func(x0, w0, b0, *args, **kwargs)
         first = None if x1 is None else func(x1, w0, b1, *args, **kwargs)
     else:  # one call for both: a weight is put into the order of its kernel each time
         value, first = func(torch.cat([x0, x1]), w0, None, *args, **kwargs).chunk(2)
-        channels = (-1,) + (1,) * (value.dim() - 2) if func.__name__ == "conv2d" else (-1,)
+        channels = (-1,) + (1,) * (value.dim() - 2) if convolution else (-1,)
         value = value if b0 is None else value + b0.reshape(channels)
         first = first if b1 is None else first + b1.reshape(channels)
     second = None if w1 is None else func(x0, w1, b1 if x1 is None else None, *args, **kwargs)
     if first is None and second is None:
         raise NoRuleError("nothing but a bias moves")
     return Dual(value, total(first, second), level)
+
+
+@rule("addmm", "baddbmm")
+def _added_product(func: Rule, c: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    """βc + α·ab."""
+    product = torch.matmul(a, b)
+    product = product if alpha == 1 else product * alpha
+    return product + (c if beta == 1 else c * beta)
 
 
 @rule("addcmul")

@@ -1,5 +1,5 @@
 """Puts together what an exporter took apart, so that a network costs what it costs as PyTorch: products with
-transposed weights, biases, SiLU, group norm."""
+transposed weights, biases, SiLU, group norm; attention and layouts in files of their own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from functools import partial
 import torch
 from torch.nn import functional as nnf
 
+from worker.influence.networks.graph.fused_attention import fuse_attention
 from worker.influence.networks.graph.indexing import select
+from worker.influence.networks.graph.layout import (
+    join_moves,
+    moves_before_unbinding,
+    moves_behind_products,
+    unbind,
+)
 from worker.influence.networks.graph.planning import Draft, Step
 from worker.influence.networks.graph.products import linear
+from worker.influence.networks.graph.registry import positive
+from worker.influence.networks.graph.rewriting import Makers, drop_unused, makers_of, uses_of
 
 
 def fuse(draft: Draft) -> None:
@@ -20,24 +29,16 @@ def fuse(draft: Draft) -> None:
         _leave_out(draft, step)
         _special_case(draft, step)
     for rewrite in (_linear, _bias, _silu, _group_norm):
-        makers = {name: step for step in draft.steps for name in step.outputs}
-        uses = Counter([*(name for step in draft.steps for name in step.args), *draft.outputs])
+        makers, uses = makers_of(draft), uses_of(draft)
         for step in draft.steps:
             rewrite(draft, step, makers, uses)
-        _drop_unused(draft)
-
-
-def _drop_unused(draft: Draft) -> None:
-    needed = set(draft.outputs)
-    kept = []
-    for step in reversed(draft.steps):
-        if needed.intersection(step.outputs):
-            needed.update(step.args)
-            kept.append(step)
-    draft.steps[:] = reversed(kept)
-
-
-Makers = dict[str, Step]
+        drop_unused(draft)
+    fuse_attention(draft)
+    unbind(draft)
+    for change in (moves_before_unbinding, moves_behind_products):
+        join_moves(draft)
+        change(draft)
+    join_moves(draft)
 
 
 def _leave_out(draft: Draft, step: Step) -> None:
@@ -58,22 +59,34 @@ def _special_case(draft: Draft, step: Step) -> None:
             if draft.known[step.args[1]].numel() == 1 and bool(draft.known[step.args[1]] == exponent):
                 step.function, step.args = function, step.args[:1]
                 return
-    elif step.op == "Gather" and step.args[1] in draft.known and draft.known[step.args[1]].dim() == 0:
-        index, axis = int(draft.known[step.args[1]]), step.attributes.pop("axis", 0)
-        step.function, step.args = (
-            partial(select, index=index, axis=axis % draft.forms[step.args[0]].dim()),
-            step.args[:1],
-        )
+    elif step.op == "Gather" and step.args[0] in draft.forms and step.args[1] in draft.known:
+        if draft.known[step.args[1]].dim():
+            return
+        form = draft.forms[step.args[0]]
+        axis = positive(step.attributes.get("axis", 0), form.dim())
+        index = positive(int(draft.known[step.args[1]]), form.shape[axis])
+        step.op, step.function, step.args = "Select", select, step.args[:1]
+        step.attributes = {"index": index, "axis": axis}
 
 
 def _linear(draft: Draft, step: Step, makers: Makers, uses: Counter[str]) -> None:
-    """x Wᵀ, the transpose a step of its own."""
+    """x Wᵀ, the transpose a step of its own, or said by an attribute."""
+    if step.op == "Gemm" and _plain(draft, step):
+        step.op, step.function, step.attributes = "Linear", linear, {}
     if step.op != "MatMul":
         return
     x, right = step.args
     maker = makers.get(right)
     if maker is not None and maker.op == "Transpose" and list(maker.attributes["perm"]) == [1, 0]:
         step.op, step.function, step.args = "Linear", linear, [x, maker.args[0]]
+
+
+def _plain(draft: Draft, step: Step) -> bool:
+    """Whether a Gemm is x Wᵀ + b with a vector b."""
+    told = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | step.attributes
+    bias = step.args[2] if len(step.args) > 2 else ""
+    form = draft.known.get(bias, draft.forms.get(bias))
+    return told == {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1} and (form is None or form.dim() == 1)
 
 
 def _bias(draft: Draft, step: Step, makers: Makers, uses: Counter[str]) -> None:

@@ -54,7 +54,8 @@ def layer_norm(
     """Spelt out where torch's own is wrong, in nested forward mode (docs/decisions/0007)."""
     shape = x.shape[axis:]
     if not nested_forward_mode():
-        return nnf.layer_norm(x, shape, weight.expand(shape), bias, epsilon)
+        weight = weight if weight.shape == shape else weight.expand(shape)
+        return nnf.layer_norm(x, shape, weight, bias, epsilon)
     dims = tuple(range(-len(shape), 0))
     centred = x - x.mean(dims, keepdim=True)
     y = centred * torch.rsqrt(torch.square(centred).mean(dims, keepdim=True) + epsilon) * weight

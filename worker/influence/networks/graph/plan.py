@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         operators: what is called, in order.
-        sizes: entries of each value that is made.
+        sizes: entries of each value that the graph makes; what is put together makes fewer.
         output_shapes: of the graph's outputs.
     """
 
@@ -42,6 +42,12 @@ class Plan:
     ) -> None:
         """As `planning.draft`; `device` is the inputs'."""
         made = draft(graph, constants, forms)
+        self.sizes = {
+            name: entries(made.forms[name])
+            for step in made.steps
+            for name in step.outputs
+            if name in made.forms
+        }
         fuse(made)
         used = {name for step in made.steps for name in step.args} | set(made.outputs)
         known = {name: _moved(value, device) for name, value in made.known.items() if name in used}
@@ -52,7 +58,6 @@ class Plan:
         self._calls = _calls(made.steps, number, keep={*forms, *known, *made.outputs})
         self._outputs = tuple(number[name] for name in made.outputs)
         self.operators = [step.op for step in made.steps]
-        self.sizes = {name: entries(made.forms[name]) for name in made_later if name in made.forms}
         self.output_shapes = [
             tuple((made.known[name] if name in made.known else made.forms[name]).shape)
             for name in made.outputs
