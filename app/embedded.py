@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -13,14 +14,16 @@ from types import FrameType
 
 import uvicorn
 
-from app.settings import Settings
+from app.settings import MIB, Settings
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 COMMAND = [sys.executable, "-m", "diffin.cli"]
 
 
 def api(settings: Settings | None = None) -> None:
     """Serves the HTTP front end alone."""
     settings = settings or Settings()
+    keep_freed_memory()
     uvicorn.run(
         "app.main:create_app",
         factory=True,
@@ -30,6 +33,18 @@ def api(settings: Settings | None = None) -> None:
         timeout_graceful_shutdown=5,
         server_header=False,
     )
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep some memory that was freed, for what comes next.
+
+    A body arrives in pieces of 256 KiB, each copied several times on its way. Left alone, malloc gives each
+    copy's pages back to the system and asks for them again: of the 1.8 s that parsing 1 GB takes a core, 1.1.
+    """
+    with suppress(OSError, AttributeError):  # another library has no such knobs
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 16 * MIB)
+        libc.mallopt(M_MMAP_THRESHOLD, 4 * MIB)
 
 
 def serve(settings: Settings | None = None) -> None:

@@ -30,13 +30,17 @@ class Upload:
 
 @dataclass(frozen=True)
 class Export:
-    """A file of a job's scores; `status`: queued → running → succeeded | failed; expired in the end."""
+    """A file of a job's scores or of a selection.
+
+    `status`: queued → running → succeeded | failed; expired in the end.
+    """
 
     id: str
     status: str
     format: str
     order: str | None = None
     job_id: str | None = None
+    selection_id: str | None = None
     name: str | None = None
     progress: Progress = field(default_factory=Progress)
     bytes: int | None = None

@@ -1,4 +1,4 @@
-"""The unit that makes an export: all rows of a job's scores in a file, the same bytes in every attempt."""
+"""The unit that makes an export: all rows in a file, the same bytes in every attempt."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from app.store import exports
 from app.store.blobs import digest
-from app.store.tables import Work
+from app.store.tables import Export, Work
+from worker.exporting import scores, selections
 from worker.exporting.lines import write_csv, write_jsonl
 from worker.exporting.npz import write_npz
 from worker.exporting.parquet import write_parquet
-from worker.exporting.scores import table_of
 from worker.exporting.table import Table
 from worker.lease import Renewal
 from worker.process import Process
@@ -29,10 +29,9 @@ def export(mine: Process, row: Work, renewal: Renewal) -> None:
     """Writes the file a batch of rows at a time, and keeps it."""
     with mine.database.transaction() as session:
         wanted = exports.start(session, renewal.lease, row.subject, mine.settings.lease_seconds)
-        job_id, kind, order = wanted.job_id, wanted.format, wanted.ordered_by
-    table = table_of(mine.database, mine.blobs, job_id, order)
+    table = _table(mine, wanted)
     with mine.blobs.stage() as staged:
-        for rows in WRITERS[kind](table, staged):
+        for rows in WRITERS[wanted.format](table, staged):
             renewal.tick(rows)
         sha256 = digest(staged)
         with staged.open("rb") as file:
@@ -41,3 +40,9 @@ def export(mine: Process, row: Work, renewal: Renewal) -> None:
         with mine.database.transaction() as session:
             hours = mine.settings.export_hours
             exports.finish(session, mine.blobs, renewal.lease, row.subject, staged, sha256, hours)
+
+
+def _table(mine: Process, wanted: Export) -> Table:
+    if wanted.selection_id is not None:
+        return selections.table_of(mine.database, mine.blobs, wanted.selection_id)
+    return scores.table_of(mine.database, mine.blobs, wanted.job_id, wanted.ordered_by)

@@ -88,7 +88,7 @@ def compare(
         theirs = scored_job(session, caller.project_id, other)
         _refuse_other_samples(session, mine, theirs)
         n = mine.num_samples
-        a, b = (scores.in_order(session, one, n) for one in (job_id, other))
+        a, b = (scores.arrays(session, one, "score")["score"] for one in (job_id, other))
     body = ComparisonOut(
         job_id=job_id,
         other=other,

@@ -1,14 +1,14 @@
-"""Exports: all rows of a job's scores in one file, made by a worker, downloaded, gone after a while."""
+"""Exports: a job's scores or a selection in one file, made by a worker, downloaded, gone after a while."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Db
@@ -18,8 +18,10 @@ from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
 from app.api.resources import NO_NUL, RETRY_AFTER, Edit, Id, edited, known, named, tagged
 from app.api.scores import Order, refuse_order, scored_job
+from app.api.selections.resource import found_selection
+from app.catalog.base import refusal
 from app.store import exports, pages
-from app.store.tables import Export
+from app.store.tables import Export, Job
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"], responses=PROBLEMS)
 
@@ -43,17 +45,31 @@ class ExportIn(JobIn):
             "examples": [
                 {"job_id": JOB, "format": "parquet"},
                 {"job_id": JOB, "format": "csv", "order": "harmful", "name": "for the annotators"},
+                {"selection_id": "sel_0197f4e9-0d3b-7c5e-9c4f-3f1f2d1f6a52", "format": "jsonl"},
             ]
         }
     )
 
-    job_id: Id = Field(description="A job of type `influence` that has succeeded.")
+    job_id: Id | None = Field(None, description="A job of type `influence` that has succeeded.")
+    selection_id: Id | None = Field(None, description="In its place: a selection that has succeeded.")
     format: Format
-    order: Order = Field("index", description="Of the rows; by `index`, row i is sample i.")
+    order: Order | None = Field(
+        None,
+        description="Of a job's rows; `index` unless given: row i is sample i. Those of a selection come as "
+        "they were chosen.",
+    )
+
+    @model_validator(mode="after")
+    def _of_one(self) -> Self:
+        if (self.job_id is None) == (self.selection_id is None):
+            raise refusal("give exactly one of job_id and selection_id.")
+        if self.selection_id is not None and self.order is not None:
+            raise refusal("the rows of a selection come as they were chosen: leave out order.")
+        return self
 
 
 class ExportOut(BaseModel):
-    """A file of a job's scores; `bytes`, `sha256` and `content_url` come with its success."""
+    """A file of a job's scores or of a selection; `bytes`, `sha256`, `content_url` come with its success."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -65,6 +81,7 @@ class ExportOut(BaseModel):
                     "metadata": {},
                     "created_at": "2026-11-25T02:00:00Z",
                     "job_id": JOB,
+                    "selection_id": None,
                     "format": "csv",
                     "order": "harmful",
                     "status": "succeeded",
@@ -86,8 +103,9 @@ class ExportOut(BaseModel):
     metadata: dict[str, str]
     created_at: datetime
     job_id: str
+    selection_id: str | None
     format: Format
-    order: Order
+    order: Order | Literal["chosen"]
     status: Status
     progress: Progress
     bytes: int | None
@@ -103,7 +121,7 @@ def shown(session: Session, row: Export) -> ExportOut:
     status = exports.status(row)
     message = {"queued": "waiting for a worker", "running": "writing"}.get(status, status)
     progress = {"completed": exports.completed(session, row), "total": row.rows}
-    plain = ("job_id", "format", "bytes", "finished_at", "expires_at", "error")
+    plain = ("job_id", "selection_id", "format", "bytes", "finished_at", "expires_at", "error")
     return ExportOut(
         **named(row),
         **{name: getattr(row, name) for name in plain},
@@ -118,23 +136,26 @@ def shown(session: Session, row: Export) -> ExportOut:
 @router.post(
     "",
     status_code=202,
-    summary="Export a job's scores",
+    summary="Export a job's scores, or a selection",
     response_model=ExportOut,
     responses=responses(404, 409),
 )
 def create_export(body: ExportIn, caller: Caller, once: OncePost) -> Response:
     """A worker writes the rows of `GET /v1/jobs/{id}/scores` to a file, all of them, and of a job with
-    `per_query` the whole array of influences too. 409 until the job has succeeded.
+    `per_query` the whole array of influences too; or those of `GET /v1/selections/{id}/samples`. 409 until
+    the job or selection has succeeded.
     """
 
     def act(session: Session) -> Answer:
-        job = found_job(session, caller.project_id, body.job_id, lock=True, pointer="/job_id")
-        scored = scored_job(session, caller.project_id, body.job_id)
-        refuse_order(scored, body.order, "/order")
-        values = {"name": body.name, "notes": body.notes, "meta": body.metadata}
-        export = exports.create(
-            session, job, scored.num_samples, format=body.format, ordered_by=body.order, **values
-        )
+        values = {"name": body.name, "notes": body.notes, "meta": body.metadata, "format": body.format}
+        if body.selection_id is not None:
+            job, rows = _selected(session, caller.project_id, body.selection_id)
+            values |= {"selection_id": body.selection_id, "ordered_by": "chosen"}
+        else:
+            order = body.order or "index"
+            job, rows = _scored(session, caller.project_id, body.job_id or "", order)
+            values["ordered_by"] = order
+        export = exports.create(session, job, rows, **values)
         session.flush()
         return Answer(202, shown(session, export), {"Location": f"/v1/exports/{export.id}", **RETRY_AFTER})
 
@@ -200,7 +221,8 @@ def get_content(
     headers = {"ETag": f'"{export.blob}"', "Cache-Control": "private, no-cache"}
     if known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    filename = f"{export.job_id}-scores.{export.format}"
+    name = export.selection_id or f"{export.job_id}-scores"
+    filename = f"{name}.{export.format}"
     return FileResponse(path, headers=headers, media_type=MEDIA_TYPES[export.format], filename=filename)
 
 
@@ -216,6 +238,27 @@ def _found(session: Session, project_id: str, export_id: str) -> Export:
     if export is None:
         raise not_found("export", export_id)
     return export
+
+
+def _scored(session: Session, project_id: str, job_id: str, order: Order) -> tuple[Job, int]:
+    """(the job, locked; how many rows it has), or the problem that keeps them from being written."""
+    job = found_job(session, project_id, job_id, lock=True, pointer="/job_id")
+    scored = scored_job(session, project_id, job_id)
+    refuse_order(scored, order, "/order")
+    return job, scored.num_samples
+
+
+def _selected(session: Session, project_id: str, selection_id: str) -> tuple[Job, int]:
+    """(the selection's job, locked; how many rows the selection has), or the problem."""
+    selection = found_selection(session, project_id, selection_id, pointer="/selection_id")
+    job = found_job(session, project_id, selection.job_id, lock=True)
+    selection = found_selection(session, project_id, selection_id, pointer="/selection_id", lock=True)
+    if selection.status != "succeeded":
+        failed = selection.status == "failed"
+        why = "its `error` says why" if failed else "ask again when it has succeeded"
+        detail = f"The selection {selection_id} is {selection.status}: {why}."
+        raise ApiProblem(409, "selection_not_finished", detail, headers=None if failed else RETRY_AFTER)
+    return job, selection.size or 0
 
 
 def _refuse_without_content(export: Export) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.store.datasets import name_of
+from app.store.scored import label_of
 
 Action = Literal["keep", "remove", "relabel"]
 Rows = NDArray[Any]
@@ -70,3 +74,24 @@ def parts(found: Rows, num_samples: int) -> tuple[NDArray[np.int64], NDArray[np.
     if keep.any():
         return np.sort(index[keep]), np.sort(np.concatenate([index[remove], rest])), relabelled
     return rest, np.sort(index[remove]), relabelled
+
+
+def told(found: np.void, sample_id: str | None, classes: Sequence[str] | None) -> dict[str, Any]:
+    """The fields of a row as everybody is told of them: by the API page by page, in an export all at once."""
+    value = {
+        name: None if math.isnan(found[name]) else float(found[name])
+        for name in ("suspicion", "label", "suggested_label", "confidence", "loss")
+    }
+    return {
+        "sample_index": int(found["sample_index"]),
+        "sample_id": sample_id,
+        "action": ACTIONS[int(found["action"])],
+        "score": float(found["score"]),
+        "suspicion": value["suspicion"],
+        "label": label_of(value["label"]),
+        "label_name": name_of(classes, value["label"]),
+        "suggested_label": label_of(value["suggested_label"]),
+        "suggested_label_name": name_of(classes, value["suggested_label"]),
+        "confidence": value["confidence"],
+        "loss": value["loss"],
+    }

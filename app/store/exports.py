@@ -1,4 +1,4 @@
-"""Exports: files of a job's scores. queued → running → succeeded | failed; succeeded → expired.
+"""Exports, files of a job's scores or of a selection: queued → running → succeeded | failed; then expired.
 
 Whoever makes one holds the lock of its job, so that a job is never deleted under an export in the making.
 """
@@ -22,7 +22,9 @@ FINISHED = ("succeeded", "failed", "expired")
 
 
 def create(session: Session, job: Job, rows: int, **values: Any) -> Export:
-    """An export of the job's scores, to be made by a worker. The caller holds the job's lock."""
+    """An export of the job's scores, or of a selection of the job's that `values` name, to be made by a
+    worker. The caller holds the job's lock.
+    """
     export = Export(
         id=new_id("exp"), project_id=job.project_id, job_id=job.id, status="queued", rows=rows, **values
     )
@@ -98,9 +100,14 @@ def delete(session: Session, blobs: BlobStore, export: Export) -> None:
         blobs.forget(session, found.blob)
 
 
-def drop_of(session: Session, blobs: BlobStore, job_id: str) -> None:
-    """Deletes the exports of a job. The caller holds the job's lock."""
-    for export in session.scalars(select(Export).where(Export.job_id == job_id)).all():
+def drop_of(
+    session: Session, blobs: BlobStore, *, job_id: str | None = None, selection_id: str | None = None
+) -> None:
+    """Deletes the exports of a job, those of its selections among them, or of a selection. The caller holds
+    its lock.
+    """
+    of = Export.job_id == job_id if job_id is not None else Export.selection_id == selection_id
+    for export in session.scalars(select(Export).where(of)).all():
         delete(session, blobs, export)
     session.flush()
 

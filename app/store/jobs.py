@@ -245,7 +245,7 @@ def delete(session: Session, blobs: BlobStore, job: Job) -> None:
     if job.status not in FINISHED:
         raise JobStateError(job.status)
     blobs.forget(session, *work.drop(session, job.id))
-    exports.drop_of(session, blobs, job.id)
+    exports.drop_of(session, blobs, job_id=job.id)
     selections.drop_of(session, blobs, job.id)
     scores.drop(session, job.id)
     evaluations.drop(session, blobs, job.id)

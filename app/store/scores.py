@@ -91,13 +91,6 @@ def every(session: Session, job_id: str, order: str, batch: int) -> Iterator[Seq
     yield from session.execute(query, execution_options={"yield_per": batch}).partitions()
 
 
-def in_order(session: Session, job_id: str, n: int) -> NDArray[np.float64]:
-    """The scores of a job's n samples by index, [N]."""
-    query = select(Score.score).where(Score.job_id == job_id).order_by(Score.sample_index)
-    read = session.execute(query, execution_options={"yield_per": BATCH}).scalars()
-    return np.fromiter(read, np.float64, count=n)
-
-
 def whole(session: Session, job_id: str, column: str) -> bool:
     """Whether no value of a column has a fraction."""
     value = getattr(Score, column)

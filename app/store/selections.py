@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store import work
+from app.store import exports, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Selection, SelectionFile
@@ -97,7 +97,8 @@ def path(session: Session, blobs: BlobStore, selection_id: str, role: str) -> tu
 
 
 def delete(session: Session, blobs: BlobStore, selection: Selection) -> None:
-    """Removes the selection, its files and what is still to be done for it."""
+    """Removes the selection, its files, its exports and what is still to be done for it."""
+    exports.drop_of(session, blobs, selection_id=selection.id)
     blobs.forget(session, *work.drop(session, selection.id))
     query = select(SelectionFile).where(SelectionFile.selection_id == selection.id)
     files = session.scalars(query).all()

@@ -360,12 +360,13 @@ class SelectionFile(Base):
 
 
 class Export(Resource, Base):
-    """A file of all the rows of a job's scores, made by a worker and kept until `expires_at`."""
+    """A file of all the rows of a job's scores, or of a selection from them, kept until `expires_at`."""
 
     __tablename__ = "exports"
     __table_args__ = (Index(None, "project_id", "id"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    selection_id: Mapped[str | None] = mapped_column(ForeignKey("selections.id"), index=True)
     format: Mapped[str]
     ordered_by: Mapped[str]
     status: Mapped[str]

@@ -67,9 +67,14 @@ def parts(session: Session, upload_id: str) -> Sequence[UploadPart]:
     return session.scalars(query).all()
 
 
-def missing(upload: Upload, there: Sequence[UploadPart]) -> list[int]:
-    """The numbers of the parts that are not there."""
-    known = {part.number for part in there}
+def there(session: Session, upload_id: str, number: int) -> bool:
+    """Whether this part is there."""
+    return session.get(UploadPart, (upload_id, number)) is not None
+
+
+def missing(upload: Upload, found: Sequence[UploadPart]) -> list[int]:
+    """The numbers of the parts that are not among those found."""
+    known = {part.number for part in found}
     return [number for number in range(1, count(upload) + 1) if number not in known]
 
 

@@ -1,4 +1,4 @@
-"""Exports: all rows of a job's scores in one file."""
+"""Exports: all rows of a job's scores, or of a selection, in one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Literal, get_args
 from diffin.calls.base import Calls
 from diffin.calls.jobs import Order
 from diffin.errors import ExportFailed
-from diffin.models import Job, from_json, id_of
+from diffin.models import Job, Json, from_json, id_of
+from diffin.selecting import Selection
 from diffin.transfers import Export
 
 Format = Literal["parquet", "csv", "jsonl", "npz"]
@@ -37,16 +38,32 @@ class ExportCalls(Calls):
         export = self.create_export(job, format or format_of(path), order=order)
         return self.download_export(export, path, timeout=timeout)
 
+    def download_selection(
+        self,
+        selection: str | Selection,
+        path: str | Path,
+        *,
+        format: Format | None = None,  # noqa: A002
+        timeout: float | None = None,
+    ) -> Path:
+        """The same for the rows of a selection, as they were chosen."""
+        export = self.create_export(selection, format or format_of(path))
+        return self.download_export(export, path, timeout=timeout)
+
     def create_export(
         self,
-        job: str | Job,
+        of: str | Job | Selection,
         format: Format = "parquet",  # noqa: A002
         *,
-        order: Order = "index",
+        order: Order | None = None,
         name: str = "",
     ) -> Export:
-        """Asks for a file of a job's scores; `download_export` waits for it."""
-        body = {"job_id": id_of(job), "format": format, "order": order, "name": name}
+        """Asks for a file of a job's scores, by index unless `order` says otherwise, or of a selection;
+        `download_export` waits for it.
+        """
+        given = id_of(of)
+        body: Json = {"selection_id" if given.startswith("sel_") else "job_id": given}
+        body |= {"format": format, "name": name} | ({"order": order} if order else {})
         return self._read(Export, self._transport.send("POST", "/v1/exports", json=body))
 
     def download_export(

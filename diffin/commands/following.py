@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from diffin.calls.exports import FORMATS, Format
+from diffin.calls.exports import FORMATS, Format, format_of
 from diffin.calls.jobs import Order, Side
 from diffin.commands.shared import (
     ROWS,
@@ -94,21 +94,24 @@ def compare(job: str, other: str, tops: Sequence[int]) -> None:
 
 
 @click.command()
-@click.argument("job")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False), help="File to write; else JOB-scores.FORMAT, here."
-)
+@click.argument("of", metavar="JOB|SELECTION")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write; else by the id, here.")
 @click.option(
     "--format", "kind", type=click.Choice(FORMATS), help="Else by the file's ending, parquet without one."
 )
-@click.option("--order", type=click.Choice(get_args(Order)), default="index", show_default=True)
+@click.option("--order", type=click.Choice(get_args(Order)), help="Of a job's rows; by index unless given.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
-def export(job: str, output: str | None, kind: Format | None, order: Order, timeout: float | None) -> None:
-    """Save all rows of a job's scores as parquet, csv, jsonl or npz; print the file's name."""
-    if output is None:
-        kind = kind or "parquet"
-        output = f"{job}-scores.{kind}"
-    click.echo(service().download_scores(job, output, format=kind, order=order, timeout=timeout))
+def export(
+    of: str, output: str | None, kind: Format | None, order: Order | None, timeout: float | None
+) -> None:
+    """Save all rows of a job's scores, or of a selection, as parquet, csv, jsonl or npz; print the file's
+    name.
+    """
+    kind = kind or (format_of(output) if output else "parquet")
+    output = output or f"{of}{'' if of.startswith('sel_') else '-scores'}.{kind}"
+    client = service()
+    made = client.create_export(of, kind, order=order)
+    click.echo(client.download_export(made, output, timeout=timeout))
 
 
 @click.command()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from app.store import exports, sweeper, work
+from app.store import chosen, exports, selections, sweeper, work
 from app.store.blobs import digest
 from app.store.db import utcnow
 from app.store.tables import Export
@@ -101,6 +103,42 @@ def test_jobs_without_scores_cannot_be_exported(service: Service, job: dict[str,
     assert pointers(problem(answer, 404, "not_found")) == ["/job_id"]
     answer = service.http.post("/v1/exports", json={"job_id": job["id"], "format": "xlsx"})
     assert pointers(problem(answer, 422, "validation_error")) == ["/format"]
+
+
+def test_a_selection_is_exported_once_it_has_succeeded(service: Service, done: str, tmp_path: Path) -> None:
+    made = service.http.post(f"/v1/jobs/{done}/selections", json={"type": "coreset", "size": 4})
+    selection_id = made.json()["id"]
+    body = {"selection_id": selection_id, "format": "csv"}
+    problem(service.http.post("/v1/exports", json=body), 409, "selection_not_finished")
+    with service.database.transaction() as session:
+        selection = selections.locked(session, selection_id)
+        assert selection is not None
+        files = {selections.ROWS: tmp_path / "rows"}
+        chosen.write(files[selections.ROWS], chosen.rows(np.zeros(4, np.uint8), {"sample_index": range(4)}))
+        selections.start(selection)
+        selections.succeed(session, service.blobs, selection, {}, size=4, files=files)
+    answer = service.http.post("/v1/exports", json=body)
+    assert answer.status_code == 202, answer.text
+    export = answer.json()
+    assert (export["selection_id"], export["job_id"], export["order"]) == (selection_id, done, "chosen")
+    assert export["progress"]["total"] == 4
+    write(service, export["id"], f"of {selection_id}".encode())
+    content = service.http.get(f"/v1/exports/{export['id']}/content")
+    assert content.headers["content-disposition"] == f'attachment; filename="{selection_id}.csv"'
+    assert service.http.delete(f"/v1/selections/{selection_id}").status_code == 204
+    problem(service.http.get(f"/v1/exports/{export['id']}"), 404, "not_found")
+
+
+def test_an_export_is_of_one_job_or_one_selection(service: Service, done: str) -> None:
+    for body in (
+        {},
+        {"job_id": done, "selection_id": "sel_1"},
+        {"selection_id": "sel_1", "order": "index"},
+    ):
+        answer = service.http.post("/v1/exports", json={"format": "csv"} | body)
+        problem(answer, 422, "validation_error")
+    answer = service.http.post("/v1/exports", json={"format": "csv", "selection_id": "sel_1"})
+    assert pointers(problem(answer, 404, "not_found")) == ["/selection_id"]
 
 
 def test_an_order_that_was_not_computed_is_refused(service: Service, done: str) -> None:

@@ -125,3 +125,24 @@ def test_the_content_is_told_by_its_digest_and_sent_in_parts(
     assert export.id in [one.id for one in client.exports(plain)]
     client.delete(export)
     assert http.get(body["content_url"]).status_code == 404
+
+
+def test_a_selection_is_exported_as_it_was_chosen(
+    http: httpx.Client, client: Diffin, plain: str, tmp_path: Path
+) -> None:
+    selection = client.selected(client.clean(plain, fraction=0.2))
+    rows = walk.ok(http.get(f"/v1/selections/{selection.id}/samples?limit=1000"), 200)["data"]
+    assert len(rows) == N // 5
+    lines = client.download_selection(selection, tmp_path / "s.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    assert pq.read_table(client.download_selection(selection, tmp_path / "s.parquet")).to_pylist() == rows
+    with np.load(client.download_selection(selection, tmp_path / "s.npz"), allow_pickle=False) as arrays:
+        assert arrays["sample_index"].tolist() == [row["sample_index"] for row in rows]
+        assert arrays["action"].tolist() == [row["action"] for row in rows]
+    with client.download_selection(selection, tmp_path / "s.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [one["sample_id"].removeprefix("'") for one in table] == [row["sample_id"] for row in rows]
+    export = next(client.exports(plain))
+    assert export.selection_id == selection.id
+    client.delete(selection)
+    assert http.get(f"/v1/exports/{export.id}").status_code == 404

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -14,10 +13,8 @@ from sqlalchemy.orm import Session
 from app.api.jobs.resource import Progress
 from app.api.problems import not_found
 from app.api.resources import NO_NUL, named
-from app.store import selections
-from app.store.chosen import ACTIONS, Action
-from app.store.datasets import name_of
-from app.store.scored import label_of
+from app.store import chosen, selections
+from app.store.chosen import Action
 from app.store.tables import Selection
 
 Type = Literal["clean", "coreset", "deletion"]
@@ -149,37 +146,19 @@ def shown(session: Session, selection: Selection) -> SelectionOut:
 
 def row_out(row: np.void, sample_id: str | None, classes: list[str] | None) -> SelectedOut:
     """A row of the selection's file as clients see it."""
-    value = {
-        name: _number(row[name]) for name in ("suspicion", "label", "suggested_label", "confidence", "loss")
-    }
-    label, suggested = value["label"], value["suggested_label"]
-    return SelectedOut(
-        sample_index=int(row["sample_index"]),
-        sample_id=sample_id,
-        action=ACTIONS[int(row["action"])],
-        score=float(row["score"]),
-        suspicion=value["suspicion"],
-        label=label_of(label),
-        label_name=name_of(classes, label),
-        suggested_label=label_of(suggested),
-        suggested_label_name=name_of(classes, suggested),
-        confidence=value["confidence"],
-        loss=value["loss"],
-    )
+    return SelectedOut(**chosen.told(row, sample_id, classes))
 
 
-def found_selection(session: Session, project_id: str, selection_id: str, *, lock: bool = False) -> Selection:
+def found_selection(
+    session: Session, project_id: str, selection_id: str, *, lock: bool = False, pointer: str | None = None
+) -> Selection:
     """The selection, or 404."""
     selection = selections.get(session, project_id, selection_id)
     if selection is not None and lock:
         selection = selections.locked(session, selection_id)
     if selection is None:
-        raise not_found("selection", selection_id)
+        raise not_found("selection", selection_id, pointer)
     return selection
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _message(selection: Selection) -> str:

@@ -134,16 +134,18 @@ async def put_part(
 
     def begin() -> Span:
         with database.snapshot() as session:
-            upload = found_upload(session, caller.project_id, upload_id)
-            found = _span(upload, number)
+            found = _span(found_upload(session, caller.project_id, upload_id), number)
         told = request.headers.get("content-length", "")
         if told.isdecimal() and int(told) != found.length:
             raise _wrong_size(number, int(told), found.length)
         return found
 
     def forget() -> None:
+        with database.snapshot() as session:
+            _span(found_upload(session, caller.project_id, upload_id), number)
+            if not uploads.there(session, upload_id, number):
+                return
         with database.transaction() as session:
-            _span(found_upload(session, caller.project_id, upload_id, lock=True), number)
             uploads.forget_part(session, upload_id, number)
 
     def record() -> None:
