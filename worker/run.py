@@ -10,6 +10,7 @@ from typing import Any
 from app.store import jobs, selections, sweeper, trajectories, work
 from app.store.tables import Work
 from app.store.work import Lease, LeaseLostError
+from worker.amend import update
 from worker.evaluate import judge, reproduce, retrain, survey, verdict
 from worker.export import export
 from worker.lease import CancelledError, Renewal
@@ -21,6 +22,7 @@ from worker.score import block, sweep
 from worker.select import select
 from worker.train import conclude, prepare, train
 from worker.validate import validate
+from worker.verify import settle, verify
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
@@ -39,6 +41,9 @@ KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
     "retrain": retrain,
     "verdict": verdict,
     "select": select,
+    "update": update,
+    "verify": verify,
+    "settle": settle,
 }
 STAY_SECONDS = 20.0  # how long one message may keep the worker on one job before others get their turn
 

@@ -17,6 +17,7 @@ from worker.influence.selection.noise import Estimate
 from worker.lease import Renewal
 from worker.process import Process
 from worker.selection import Selecting
+from worker.verify import lay_out
 
 KEEP, REMOVE, RELABEL = (ACTIONS.index(one) for one in ("keep", "remove", "relabel"))
 MOST_CLASSES = 1000  # to be told one by one
@@ -37,15 +38,28 @@ def select(mine: Process, row: Work, renewal: Renewal) -> None:
     result = _result(asked, found, table)
     if asked.type == "clean":
         result["estimate"] = _told(estimate, asked) if estimate is not None else None
+    following = _following(asked)
     with mine.blobs.stage() as staged:
         chosen.write(staged, found)
         with mine.database.transaction() as session:
-            record = selections.locked(session, asked.id)
-            if record is None:
-                raise work.LeaseLostError(row.id)
-            work.finish(session, renewal.lease)
-            files = {selections.ROWS: staged}
-            selections.succeed(session, mine.blobs, record, result, size=len(found), files=files)
+            record = selection.locked(session, asked.id)
+            selections.keep(session, mine.blobs, record, selections.ROWS, staged)
+            record.size = len(found)
+            work.finish(session, renewal.lease, result=result)
+            if following:
+                selections.go_on(session, record, following)
+            else:
+                selections.succeed(session, mine.blobs, record, result)
+
+
+def _following(asked: Selecting) -> list[tuple[str, dict[str, Any]]]:
+    """The units that come after the choice: (kind, payload) each."""
+    units: list[tuple[str, dict[str, Any]]] = []
+    if asked.request.get("update"):
+        units.append(("update", {}))
+    if asked.request.get("training"):
+        units += [("verify", payload) for payload in lay_out(asked.request["seeds"])]
+    return units
 
 
 def _clean(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:

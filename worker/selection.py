@@ -10,18 +10,22 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from app.store import tables
+from app.store import chosen, selections, tables, work
+from app.store.chosen import Rows
+from worker.data import prepared, selected
 from worker.influence.memory import chunk_size
 from worker.influence.selection.labels import mean_probabilities, suggested, trained
 from worker.influence.selection.noise import Estimate, most_wrong, windows
 from worker.influence.trajectory import Data, draw_rows
-from worker.job import InfluenceJob, scoring
+from worker.job import InfluenceJob, Place, scoring
 from worker.lease import Renewal
 from worker.problems import UserError
 from worker.process import Process, at_hand
+from worker.training import TrainJob
 
 Floats = NDArray[np.float64]
 ESTIMATED_ON = 20_000  # samples that tell the share of wrong labels to within a few tenths of a percent
+PLACE = Place(0, 0, 0)
 IN_LOSS = ("diff_in", "tracin", "influence_function")  # whose scores are changes of the query loss
 
 RANK_ONLY = (
@@ -38,6 +42,7 @@ class Selecting:
         size: how many samples, where the request tells it.
         method: of the job.
         rank_only: whether the job's scores order samples only.
+        query: which part of the query data set the job asked about.
     """
 
     id: str
@@ -48,6 +53,7 @@ class Selecting:
     job_id: str
     method: str
     rank_only: bool
+    query: dict[str, Any] | None
 
     @property
     def in_loss(self) -> bool:
@@ -56,9 +62,12 @@ class Selecting:
 
     @property
     def warnings(self) -> list[dict[str, str]]:
+        found = {}
         if self.method in IN_LOSS and self.rank_only:
-            return [{"code": "rank_only", "detail": RANK_ONLY}]
-        return []
+            found["rank_only"] = RANK_ONLY
+        if self.request.get("no_update"):
+            found["no_update"] = self.request["no_update"]
+        return [{"code": code, "detail": detail} for code, detail in found.items()]
 
 
 def load(mine: Process, selection_id: str) -> Selecting:
@@ -78,6 +87,7 @@ def _load(session: Session, selection_id: str) -> Selecting:
         job_id=job.id,
         method=job.method["name"],
         rank_only=bool((job.result or {}).get("rank_only")),
+        query=job.query,
     )
 
 
@@ -89,6 +99,41 @@ def influence(mine: Process, asked: Selecting) -> InfluenceJob:
             mine.at_hand["influence"] = scoring(mine, session, record, record.method)
     found: InfluenceJob = mine.at_hand["influence"]
     return found
+
+
+def updating(mine: Process, asked: Selecting) -> InfluenceJob:
+    """The job's run as `diff_in` takes it, to carry its influence on the parameters forwards."""
+    if "updating" not in mine.at_hand:
+        with mine.database.snapshot() as session:
+            record = session.get_one(tables.Job, asked.job_id)
+            mine.at_hand["updating"] = scoring(mine, session, record, asked.request["update"])
+    found: InfluenceJob = mine.at_hand["updating"]
+    return found
+
+
+def query_of(job: TrainJob, part: dict[str, Any] | None, renewal: Renewal) -> Data:
+    """The query samples that the job asked about, for a run that is trained again."""
+    assert job.query is not None  # noqa: S101  (or nothing is verified)
+    rows = selected(job.query, part)
+    return prepared(
+        job.query, job.task, job.preprocessing, job.device, rows=rows, tick=lambda samples: renewal.tick()
+    )
+
+
+def rows_of(mine: Process, asked: Selecting) -> Rows:
+    """The samples that were chosen."""
+    with mine.database.snapshot() as session:
+        found = selections.path(session, mine.blobs, asked.id, selections.ROWS)
+    assert found is not None  # noqa: S101  (the first unit writes them)
+    return chosen.read(found[0])
+
+
+def locked(session: Session, selection_id: str) -> tables.Selection:
+    """The record, locked until the end of the transaction; LeaseLostError when it is gone."""
+    record = selections.locked(session, selection_id)
+    if record is None:
+        raise work.LeaseLostError(selection_id)
+    return record
 
 
 def has_classes(mine: Process, asked: Selecting) -> bool:
@@ -103,7 +148,7 @@ def suggestions(
     """(the label that the model would give, NaN where it is the given one; its probability): [n] each."""
     job = influence(mine, asked)
     data = job.train_data(lambda samples: renewal.tick())
-    found = mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=_chunk(mine, job, data))
+    found = mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=chunk_of(mine, job, data))
     other, confidence = suggested(found, torch.from_numpy(labels))
     return other.numpy(), confidence.numpy()
 
@@ -121,7 +166,7 @@ def wrong_labels(mine: Process, asked: Selecting, labels: Floats, renewal: Renew
     job = influence(mine, asked)
     data = job.train_data(lambda samples: renewal.tick())
     rows = draw_rows(len(data), min(ESTIMATED_ON, len(data)), seed=job.seed)
-    chunk = _chunk(mine, job, data)
+    chunk = chunk_of(mine, job, data)
     means = [
         (counts[0], mean_probabilities(job.task, job.runs, data, rows, chunk=chunk, first=counts))
         for counts in windows([len(trained(run)) for run in job.runs])
@@ -129,7 +174,8 @@ def wrong_labels(mine: Process, asked: Selecting, labels: Floats, renewal: Renew
     return most_wrong(means, torch.from_numpy(labels[rows]).long())
 
 
-def _chunk(mine: Process, job: InfluenceJob, data: Data) -> int:
+def chunk_of(mine: Process, job: InfluenceJob, data: Data) -> int:
+    """Samples to take at a time."""
     inputs, targets = next(data.chunks(1, range(1)))
     checkpoint = job.runs[-1].checkpoints[-1]
     return chunk_size(job.task, checkpoint, inputs, targets, budget_bytes=mine.settings.memory_bytes)

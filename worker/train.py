@@ -27,7 +27,7 @@ from worker.influence.training import (
     settle_batch_norms,
     steps,
 )
-from worker.influence.trajectory import draw_rows
+from worker.influence.trajectory import Data, draw_rows
 from worker.job import finished, locked
 from worker.lease import Renewal
 from worker.loading.checkpoint import CheckpointInfo
@@ -47,7 +47,7 @@ def prepare(mine: Process, row: Work, renewal: Renewal) -> None:
     job = load(mine, row.subject)
     data = job.data(job.train, _alive(renewal))
     with user_problems(job):
-        params, held = _initial(job, data)
+        params, held = initial(job, data)
         ensure_fit(job, data, params, held)
         measured = min(MEASURED, job.total)
         seconds, before = [], time.monotonic()
@@ -117,9 +117,9 @@ def conclude(mine: Process, row: Work, renewal: Renewal) -> None:
     began = time.monotonic()
     memory = mine.settings.memory_bytes
     with user_problems(job):
-        on_train = outcome(job, job.data(job.train, _alive(renewal)), state.params, held, memory)
+        on_train = outcome(job.task, job.data(job.train, _alive(renewal)), state.params, held, memory)
         on_query = (
-            outcome(job, job.data(job.query, _alive(renewal)), state.params, held, memory)
+            outcome(job.task, job.data(job.query, _alive(renewal)), state.params, held, memory)
             if job.query is not None
             else None
         )
@@ -173,7 +173,7 @@ def _alive(renewal: Renewal) -> Callable[[int], None]:
     return lambda samples: renewal.tick()
 
 
-def _initial(job: TrainJob, data: Any) -> tuple[Tensors, Tensors]:
+def initial(job: TrainJob, data: Data) -> tuple[Tensors, Tensors]:
     """What training starts from: (what is trained, the rest)."""
     if job.start is not None:
         return read_tensors(job, job.start)

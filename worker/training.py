@@ -72,7 +72,11 @@ def load(mine: Process, job_id: str) -> TrainJob:
 
 
 def _load(mine: Process, session: Session, job_id: str) -> TrainJob:
-    record = session.get_one(tables.Job, job_id)
+    return of_record(mine, session, session.get_one(tables.Job, job_id))
+
+
+def of_record(mine: Process, session: Session, record: tables.Job) -> TrainJob:
+    """What the record asks to train; it may be one that is not stored."""
     asked: dict[str, Any] = record.request or {}
     described = _described(session, record)
     arrays = {

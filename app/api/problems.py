@@ -59,6 +59,7 @@ TITLES = {
     "no_classes": "There are no classes",
     "no_checkpoints": "The trajectory has no checkpoint",
     "no_targets": "The data set has no targets",
+    "no_update": "The checkpoint can't be updated",
     "no_parameters": "No tensor of the network is meant",
     "not_computed": "The job did not compute this",
     "nothing_left": "Nothing would be left",

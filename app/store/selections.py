@@ -9,7 +9,7 @@ at it takes its work along: the worker finds its lease lost, and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from app.store.db import new_id, utcnow
 from app.store.tables import Selection, SelectionFile
 
 FINISHED = ("succeeded", "failed")
-ROWS = "rows"
+ROWS, CHECKPOINT = "rows", "checkpoint"  # roles of files
+FOLLOWING = "following"  # the stage of what follows the choice
 
 
 def create(session: Session, **values: Any) -> Selection:
@@ -62,24 +63,23 @@ def progress(session: Session, selection: Selection) -> tuple[int, int]:
     return min(work.progress(session, selection.id), selection.total), selection.total
 
 
-def succeed(
-    session: Session,
-    blobs: BlobStore,
-    selection: Selection,
-    result: dict[str, Any],
-    *,
-    size: int,
-    files: Mapping[str, Path],
-) -> None:
-    """Keeps what was chosen, and ends the selection's work.
+def keep(session: Session, blobs: BlobStore, selection: Selection, role: str, staged: Path) -> None:
+    """Keeps a staged file of the selection."""
+    blob = blobs.keep(session, staged)
+    session.add(SelectionFile(selection_id=selection.id, role=role, blob=blob))
 
-    Args:
-        files: staged files by role.
-    """
-    for role, staged in files.items():
-        blob = blobs.keep(session, staged)
-        session.add(SelectionFile(selection_id=selection.id, role=role, blob=blob))
-    selection.result, selection.size = result, size
+
+def go_on(session: Session, selection: Selection, units: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Queues what follows the choice: each (kind, payload) at once, and when all are done `settle`."""
+    for kind, payload in units:
+        work.add(session, kind, selection.id, stage=FOLLOWING, payload=payload, total=1)
+    work.add(session, "settle", selection.id, waits_for=FOLLOWING)
+    selection.total = len(units)
+
+
+def succeed(session: Session, blobs: BlobStore, selection: Selection, result: dict[str, Any]) -> None:
+    """Ends the selection with what was found."""
+    selection.result = result
     _end(session, blobs, selection, "succeeded")
 
 

@@ -37,6 +37,9 @@ TASKS = {
     "retrain": "diffin.score",
     "verdict": "diffin.score",
     "select": "diffin.score",
+    "update": "diffin.score",
+    "verify": "diffin.score",
+    "settle": "diffin.score",
 }
 WITHOUT_GPU = ("validate", "export")
 UNLOCKED = ("validate", "export")  # for what is not locked before its work is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from diffin.calls.base import Calls
@@ -24,16 +25,20 @@ class SelectionCalls(Calls):
         threshold: float | None = None,
         by: By | None = None,
         relabel: bool = True,
+        verify: bool = False,
+        seeds: int | None = None,
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Selection:
         """Proposes samples to remove or relabel: so many, this share, all with at least `threshold`, or with
         `auto` as many as there are wrong labels by the service's estimate.
 
-        `by`: `suspicion` finds wrong labels, `score` what harms the query loss.
+        `by`: `suspicion` finds wrong labels, `score` what harms the query loss. `verify` trains again with
+        and without, over `seeds`, and tells what really changed (`result["verification"]`).
         """
         asked = {"size": size, "fraction": fraction, "threshold": threshold, "by": by, "relabel": relabel}
         asked |= {"auto": True} if auto else {}
+        asked |= {"verify": verify, "seeds": seeds}
         return self._select(job, "clean", asked, name, metadata)
 
     def coreset(
@@ -43,11 +48,14 @@ class SelectionCalls(Calls):
         size: int | None = None,
         fraction: float | None = None,
         stratify: bool | None = None,
+        verify: bool = False,
+        seeds: int | None = None,
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Selection:
         """Proposes samples to keep: so many, or this share; with `stratify` of each class a fair part."""
         asked = {"size": size, "fraction": fraction, "stratify": stratify}
+        asked |= {"verify": verify, "seeds": seeds}
         return self._select(job, "coreset", asked, name, metadata)
 
     def deletion(
@@ -56,14 +64,21 @@ class SelectionCalls(Calls):
         *,
         sample_indices: Sequence[int] | None = None,
         sample_ids: Sequence[str] | None = None,
+        checkpoint: bool | None = None,
+        resolution: str | None = None,
+        verify: bool = False,
+        seeds: int | None = None,
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Selection:
-        """Asks what removing these samples would do to the query loss."""
+        """Asks what removing these samples would do to the query loss, and for the run's last checkpoint as
+        it would be without them (`download_updated`), unless `checkpoint` is False.
+        """
         asked: Json = {
             "sample_indices": None if sample_indices is None else [int(one) for one in sample_indices],
             "sample_ids": None if sample_ids is None else list(sample_ids),
         }
+        asked |= {"checkpoint": checkpoint, "resolution": resolution, "verify": verify, "seeds": seeds}
         return self._select(job, "deletion", asked, name, metadata)
 
     def selection(self, selection: str | Selection) -> Selection:
@@ -111,6 +126,11 @@ class SelectionCalls(Calls):
     def manifest(self, selection: str | Selection) -> Json:
         """Indices into the training set: `keep`, `remove`, and `relabel` with the labels to give."""
         return self._json(f"/v1/selections/{id_of(selection)}/manifest")
+
+    def download_updated(self, selection: str | Selection, path: str | Path) -> Path:
+        """Writes a deletion's updated checkpoint, a `.safetensors`, to `path`."""
+        self._transport.download(f"/v1/selections/{id_of(selection)}/checkpoint", Path(path))
+        return Path(path)
 
     def _select(
         self,

@@ -17,6 +17,7 @@ WAIT = click.option("--wait/--no-wait", default=False, help="Wait, then print wh
 SIZE = click.option("--size", type=ROWS, help="So many samples.")
 FRACTION = click.option("--fraction", type=float, help="This share of all samples.")
 NAME = click.option("--name", help="Of the selection.")
+VERIFY = click.option("--verify", is_flag=True, help="Train again with and without, and tell what changed.")
 
 
 @click.command()
@@ -27,6 +28,7 @@ NAME = click.option("--name", help="Of the selection.")
 @click.option("--threshold", type=float, help="All samples with at least so much.")
 @click.option("--by", type=click.Choice(["suspicion", "score"]), help="What the worst are told by.")
 @click.option("--relabel/--no-relabel", default=True, help="Propose other labels, or only removal.")
+@VERIFY
 @NAME
 @WAIT
 def clean(
@@ -37,13 +39,22 @@ def clean(
     threshold: float | None,
     by: By | None,
     relabel: bool,
+    verify: bool,
     name: str | None,
     wait: bool,
 ) -> None:
     """Propose samples of a JOB to remove or relabel; print the selection's id."""
     client = service()
     asked = client.clean(
-        job, auto=auto, size=size, fraction=fraction, threshold=threshold, by=by, relabel=relabel, name=name
+        job,
+        auto=auto,
+        size=size,
+        fraction=fraction,
+        threshold=threshold,
+        by=by,
+        relabel=relabel,
+        verify=verify,
+        name=name,
     )
     _told(client, asked, wait)
 
@@ -53,26 +64,54 @@ def clean(
 @SIZE
 @FRACTION
 @click.option("--stratify/--no-stratify", default=None, help="Of each class a fair part.")
+@VERIFY
 @NAME
 @WAIT
 def coreset(
-    job: str, size: int | None, fraction: float | None, stratify: bool | None, name: str | None, wait: bool
+    job: str,
+    size: int | None,
+    fraction: float | None,
+    stratify: bool | None,
+    verify: bool,
+    name: str | None,
+    wait: bool,
 ) -> None:
     """Propose samples of a JOB to keep; print the selection's id."""
     client = service()
-    _told(client, client.coreset(job, size=size, fraction=fraction, stratify=stratify, name=name), wait)
+    _told(
+        client,
+        client.coreset(job, size=size, fraction=fraction, stratify=stratify, verify=verify, name=name),
+        wait,
+    )
 
 
 @click.command()
 @click.argument("job")
 @click.option("--index", "indices", type=click.IntRange(min=0), multiple=True, help="Repeatable.")
 @click.option("--id", "ids", multiple=True, help="In place of --index: a sample's id; repeatable.")
+@click.option("--checkpoint/--no-checkpoint", default=True, help="Update the last checkpoint, too.")
+@VERIFY
 @NAME
 @WAIT
-def deletion(job: str, indices: tuple[int, ...], ids: tuple[str, ...], name: str | None, wait: bool) -> None:
+def deletion(
+    job: str,
+    indices: tuple[int, ...],
+    ids: tuple[str, ...],
+    checkpoint: bool,
+    verify: bool,
+    name: str | None,
+    wait: bool,
+) -> None:
     """Ask what removing these samples of a JOB would do; print the selection's id."""
     client = service()
-    asked = client.deletion(job, sample_indices=indices or None, sample_ids=ids or None, name=name)
+    asked = client.deletion(
+        job,
+        sample_indices=indices or None,
+        sample_ids=ids or None,
+        checkpoint=None if checkpoint else False,
+        verify=verify,
+        name=name,
+    )
     _told(client, asked, wait)
 
 
@@ -126,6 +165,8 @@ def _print(client: Diffin, selection: str, limit: int) -> None:
         out.print(f"  {found.error.detail}", markup=False)
     if result.get("predicted_change") is not None:
         out.print(f"predicted change of the query loss: {result['predicted_change']:+.3e}", markup=False)
+    if "verification" in result:
+        out.print(result["verification"]["text"], markup=False)
     for warning in result.get("warnings", []):
         out.print(f"  {warning['code']}: {warning['detail']}", markup=False)
     if found.status != "succeeded":

@@ -113,10 +113,11 @@ def test_a_selection_is_exported_once_it_has_succeeded(service: Service, done: s
     with service.database.transaction() as session:
         selection = selections.locked(session, selection_id)
         assert selection is not None
-        files = {selections.ROWS: tmp_path / "rows"}
-        chosen.write(files[selections.ROWS], chosen.rows(np.zeros(4, np.uint8), {"sample_index": range(4)}))
+        chosen.write(tmp_path / "rows", chosen.rows(np.zeros(4, np.uint8), {"sample_index": range(4)}))
         selections.start(selection)
-        selections.succeed(session, service.blobs, selection, {}, size=4, files=files)
+        selections.keep(session, service.blobs, selection, selections.ROWS, tmp_path / "rows")
+        selection.size = 4
+        selections.succeed(session, service.blobs, selection, {})
     answer = service.http.post("/v1/exports", json=body)
     assert answer.status_code == 202, answer.text
     export = answer.json()

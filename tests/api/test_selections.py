@@ -49,7 +49,8 @@ def test_sizes_are_told_before(service: Service, path: str) -> None:
     assert created(service, path, type="clean", threshold=99.0)["size"] == 0
     assert created(service, path, type="coreset", fraction=0.5)["size"] == 6
     assert created(service, path, type="deletion", sample_ids=["s-3", "s-1"])["size"] == 2
-    assert created(service, path, type="deletion", sample_indices=[4])["request"] == {}
+    asked = created(service, path, type="deletion", sample_indices=[4], resolution="tail")["request"]
+    assert asked["update"]["resolution"] == "tail" and "sample_indices" not in asked
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,32 @@ def test_only_changes_of_the_query_loss_tell_of_a_deletion(service: Service, inp
     asked = {"type": "deletion", "sample_indices": [1]}
     answer = service.http.post(f"/v1/jobs/{job['id']}/selections", json=asked)
     assert "diff_in" in problem(answer, 422, "unsuitable_method")["detail"]
+
+
+def test_what_can_not_be_trained_again_is_not_verified(
+    service: Service, path: str, inputs: dict[str, str]
+) -> None:
+    body = {"type": "clean", "size": 1, "verify": True}
+    found = problem(service.http.post(path, json=body), 422, "recipe_required")
+    assert pointers(found) == ["/verify"] and "has no recipe" in found["detail"]
+    asked = request_of({k: v for k, v in inputs.items() if k != "query_dataset_id"}, method={"name": "loss"})
+    job = service.http.post("/v1/jobs", json=asked).json()
+    service.succeed(job["id"], scored(2))
+    answer = service.http.post(f"/v1/jobs/{job['id']}/selections", json=body)
+    assert pointers(problem(answer, 422, "query_required")) == ["/verify"]
+
+
+def test_a_checkpoint_that_can_not_be_updated_is_not(service: Service, inputs: dict[str, str]) -> None:
+    run = service.trajectory(optimizer={"name": "adam"})["id"]
+    service.accept(service.checkpoint(run, 10)["id"])
+    asked = request_of(inputs | {"trajectory_id": run}, method={"name": "diff_in"})
+    job = service.http.post("/v1/jobs", json=asked).json()
+    service.succeed(job["id"], scored(1))
+    path = f"/v1/jobs/{job['id']}/selections"
+    found = created(service, path, type="deletion", sample_indices=[1])
+    assert found["request"]["update"] is None and "exp_avg_sq" in found["request"]["no_update"]
+    body = {"type": "deletion", "sample_indices": [1], "checkpoint": True}
+    assert pointers(problem(service.http.post(path, json=body), 422, "no_update")) == ["/checkpoint"]
 
 
 def test_they_wait_for_the_jobs_success(service: Service, job: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 
 from diffin import Diffin, DiffinError
 from diffin.cli import main
@@ -42,13 +43,22 @@ def test_cleaning_proposes_and_its_manifest_lists(client: Diffin, job: Job) -> N
         client.selection(found)
 
 
-def test_a_coreset_and_a_deletion(client: Diffin, job: Job) -> None:
+def test_a_coreset_and_a_deletion(client: Diffin, job: Job, tmp_path: Path) -> None:
     kept = client.selected(client.coreset(job, fraction=0.5, stratify=True))
     assert kept.size == SAMPLES // 2 == len(client.manifest(kept)["keep"])
     removed = client.selected(client.deletion(job, sample_indices=[3, 1]))
     assert client.manifest(removed)["remove"] == [1, 3]
     score = sum(client.score(job, index).score for index in (1, 3))
     assert removed.result is not None and removed.result["predicted_change"] == pytest.approx(-score)
+    updated = load_file(client.download_updated(removed, tmp_path / "updated.safetensors"))
+    assert updated["layers.0.weight"].shape == (3, 4)
+    effects = removed.result["update"]["effects"]
+    assert effects["updated"]["forget"]["loss"] > effects["original"]["forget"]["loss"]
+
+
+def test_a_run_without_a_recipe_is_not_verified(client: Diffin, job: Job) -> None:
+    with pytest.raises(DiffinError, match="has no recipe"):
+        client.clean(job, auto=True, verify=True, seeds=2)
 
 
 def test_the_shell_cleans(shell: CliRunner, job: Job, tmp_path: Path) -> None:
@@ -70,4 +80,4 @@ def test_the_shell_keeps_and_deletes(shell: CliRunner, job: Job) -> None:
     assert removed[1] == f"deletion  succeeded  keep {SAMPLES - 1}, remove 1, relabel 0"
     assert printed(shell.invoke(main, ["selection", removed[0]])) == removed[1:]
     refused = shell.invoke(main, ["clean", job.id])
-    assert refused.exit_code == 1 and "give one of size, fraction, threshold" in refused.output
+    assert refused.exit_code == 1 and "give one of auto, size, fraction, threshold" in refused.output

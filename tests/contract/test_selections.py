@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from safetensors.torch import load
 
 from tests import walk
 from tests.services import Service
@@ -158,6 +160,88 @@ def test_a_deletion_tells_what_it_would_do(
     assert [one["sample_id"] for one in samples(client, selection)] == ["digit-2", "digit-9"]
     change = -(rows[2]["score"] + rows[9]["score"])
     assert selection["result"]["predicted_change"] == pytest.approx(change)
+
+
+@pytest.fixture(scope="module")
+def deletion(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Half of the wrong labels taken out, and the run trained again without them."""
+    body = {"sample_indices": list(range(FLIPPED // 2)), "resolution": "steps", "verify": True, "seeds": 2}
+    return selected(client, job, type="deletion", **body)
+
+
+def test_a_deletion_updates_the_checkpoint_towards_retraining(
+    client: httpx.Client, job: dict[str, Any], deletion: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    update, verification = deletion["result"]["update"], deletion["result"]["verification"]
+    original, updated = (update["effects"][name] for name in ("original", "updated"))
+    retrained = {
+        part: {name: figure["mean"] for name, figure in verification["retrained"][part].items()}
+        for part in ("forget", "retain", "test")
+    }
+    assert update["exact_steps"] == 400 and update["moved"] > 0
+    for part, figure in (("forget", "loss"), ("forget", "accuracy")):
+        off = abs(original[part][figure] - retrained[part][figure])
+        assert abs(updated[part][figure] - retrained[part][figure]) < off
+    auc = verification["retrained"]["membership_auc"]["mean"]
+    assert abs(updated["membership_auc"] - auc) < abs(original["membership_auc"] - auc)
+    assert update["predicted_change"] == pytest.approx(updated["test"]["loss"] - original["test"]["loss"])
+    summed = deletion["result"]["predicted_change"]
+    codes = [one["code"] for one in deletion["result"]["warnings"]]
+    far = abs(update["predicted_change"] - summed) > abs(summed)
+    assert codes == (["beyond_linear"] if far else [])
+    losses = [row["loss"] for row in rows[: FLIPPED // 2]]
+    assert original["forget"]["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_an_updated_checkpoint_is_downloaded_whole_or_in_part(
+    client: httpx.Client, job: dict[str, Any], deletion: dict[str, Any]
+) -> None:
+    path = f"/v1/selections/{deletion['id']}/checkpoint"
+    whole = client.get(path)
+    tensors = load(whole.content)
+    assert {name: tuple(t.shape) for name, t in tensors.items()} == {
+        "layers.0.weight": (16, 64),
+        "layers.0.bias": (16,),
+        "layers.1.weight": (10, 16),
+        "layers.1.bias": (10,),
+    }
+    part = client.get(path, headers={"Range": "bytes=8-15"})
+    assert part.status_code == 206 and part.content == whole.content[8:16]
+    assert client.get(path, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+    run = walk.ok(client.get(f"/v1/jobs/{job['id']}"), 200)["trajectory_id"]
+    sent = walk.checkpoint(client, run, whole.content, 100_000, learning_rates=json.dumps([0.0] * 99_600))
+    assert sent["status"] == "ready", sent  # it is a checkpoint like any other
+
+
+def test_a_deletion_without_a_checkpoint_has_none(client: httpx.Client, job: dict[str, Any]) -> None:
+    selection = selected(client, job, type="deletion", sample_indices=[1], checkpoint=False)
+    assert "update" not in selection["result"]
+    answer = walk.ok(client.get(f"/v1/selections/{selection['id']}/checkpoint"), 409)
+    assert answer["code"] == "not_computed"
+
+
+def test_cleaning_is_verified_by_training_again(client: httpx.Client, job: dict[str, Any]) -> None:
+    selection = selected(client, job, type="clean", size=FLIPPED, verify=True, seeds=2)
+    assert selection["progress"] == {"completed": 4, "total": 4, "unit": "parts", "message": "succeeded"}
+    found = selection["result"]["verification"]
+    assert (found["seeds"], found["diverged"]) == (2, 0)
+    for name in ("loss", "accuracy"):
+        each = [found[name][side]["each"] for side in ("before", "after", "difference")]
+        assert [b - a for a, b in zip(*each[:2], strict=True)] == pytest.approx(each[2])
+        assert found[name]["difference"]["mean"] == pytest.approx(np.mean(each[2]))
+    assert found["loss"]["difference"]["mean"] < 0
+    assert found["changed"] == any(
+        low > 0 or high < 0
+        for low, high in (found[n]["difference"]["interval"] for n in ("loss", "accuracy"))
+    )
+    assert found["text"].startswith("It changed" if found["changed"] else "Nothing changed")
+
+
+def test_nothing_changes_where_nothing_is_taken_out(client: httpx.Client, job: dict[str, Any]) -> None:
+    selection = selected(client, job, type="clean", threshold=1e9, verify=True, seeds=2)
+    found = selection["result"]["verification"]
+    assert found["loss"]["difference"]["each"] == [0, 0] and found["changed"] is False
+    assert found["text"].startswith("Nothing changed that 2 seeds could tell: the query loss by +0")
 
 
 def test_a_manifest_is_read_again_only_when_changed(client: httpx.Client, job: dict[str, Any]) -> None:

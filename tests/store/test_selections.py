@@ -55,8 +55,9 @@ def end(database: Database, blobs: BlobStore, selection_id: str, lease: Lease, t
     with database.transaction() as session:
         work.finish(session, lease)
         selection = session.get_one(Selection, selection_id)
-        files = {selections.ROWS: tmp_path / "rows"}
-        selections.succeed(session, blobs, selection, {"remove": 1}, size=2, files=files)
+        selection.size = 2
+        selections.keep(session, blobs, selection, selections.ROWS, tmp_path / "rows")
+        selections.succeed(session, blobs, selection, {"remove": 1})
 
 
 def test_it_succeeds_with_its_rows_and_leaves_no_work(

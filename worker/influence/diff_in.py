@@ -96,7 +96,7 @@ def sweep(
         )
         vectors["exact"] = {"contribution": found}
     if schedule.rates(k, o.checkpoint_position, start) or start is None:
-        s, w, figures = _segment(task, trajectory, k, train, adjoint["w"], start, seed=seed, chunk=chunk, o=o)
+        s, w, figures = segment(task, trajectory, k, train, adjoint["w"], start, seed=seed, chunk=chunk, o=o)
         vectors["s"], adjoint, notes = s, {"w": w}, notes | figures
     return Sweep(vectors, adjoint, notes).checked(checkpoint.step)
 
@@ -109,7 +109,7 @@ def exact_from(trajectory: Trajectory, o: DiffInOptions) -> int | None:
     return first if o.resolution == "steps" else max(first, steps - round(o.tail * steps))
 
 
-def _segment(
+def segment(
     task: Task,
     trajectory: Trajectory,
     k: int,
@@ -120,16 +120,20 @@ def _segment(
     seed: int,
     chunk: int,
     o: DiffInOptions,
+    share: float = 1.0,
 ) -> tuple[Tensors, Tensors, dict[str, float]]:
     """(φ(C_k) w, ψ(C_k) w, notes) for the steps that checkpoint k stands for, before step `until`.
 
     With Adam's preconditioner P, both are functions of the symmetric P^½ C_k P^½ on P^½ w:
     s = P^½ φ P^½ w and w ← P^-½ ψ P^½ w.
+
+    Args:
+        share: of C_k that is left, where samples are taken out of the batches and their divisors kept.
     """
     if o.curvature == "kronecker":
         stacked = {name: part[None] for name, part in w.items()}
         *found, notes = kronecker_segment(
-            task, trajectory, k, train, stacked, until, seed=seed, chunk=chunk, o=o
+            task, trajectory, k, train, stacked, until, seed=seed, chunk=chunk, o=o, share=share
         )
         s, w = ({name: part[0] for name, part in vector.items()} for vector in found)
         return s, w, notes
@@ -152,7 +156,7 @@ def _segment(
     def product(flat: torch.Tensor) -> torch.Tensor:
         image = multiply(unflatten(root * flat, w))
         ensure_finite_vector("A product with the curvature", checkpoint.step, image)
-        return root * (flatten(image) + ridge * root * flat)
+        return root * (share * flatten(image) + ridge * root * flat)
 
     krylov = lanczos(product, root * flatten(w), o.lanczos_steps)
     phi, psi = phi_psi(krylov.values, rates, decays, clamp=o.clamp)
@@ -171,8 +175,9 @@ def kronecker_segment(
     seed: int,
     chunk: int,
     o: DiffInOptions,
+    share: float = 1.0,
 ) -> tuple[Tensors, Tensors, dict[str, float]]:
-    """`_segment` for many w at once, stacked [K, …], by the Kronecker product."""
+    """`segment` for many w at once, stacked [K, …], by the Kronecker product."""
     checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
     rates = schedule.rates(k, o.checkpoint_position, until)
     decays = schedule.decays(k, o.checkpoint_position, until)
@@ -184,7 +189,7 @@ def kronecker_segment(
     )  # fmt: skip
     if root is not None:
         w = {name: part * root[name] for name, part in w.items()}
-    phi, psi = c.apply(partial(phi_psi, rates=rates, decays=decays, clamp=o.clamp), w)
+    phi, psi = c.apply(lambda values: phi_psi(share * values, rates, decays, clamp=o.clamp), w)
     if root is not None:
         phi = {name: part * root[name] for name, part in phi.items()}
         psi = {name: part / root[name] for name, part in psi.items()}

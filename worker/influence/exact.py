@@ -49,7 +49,7 @@ def exact(
     schedule, checkpoint = trajectory.schedule, trajectory.checkpoints[k]
     w, last = adjoint["w"], checkpoint.step - 1
     u = adjoint.get("u") or {name: torch.zeros_like(part) for name, part in w.items()}
-    keep, weigh = _first_moment(schedule)
+    keep, weigh = first_moment(schedule)
     coupled = 0.0 if schedule.decoupled else schedule.weight_decay
     decoupled = schedule.weight_decay - coupled
     contribution = torch.zeros(len(train), dtype=torch.float64)
@@ -58,11 +58,11 @@ def exact(
         if after is None:
             after = end = replayed(task, trajectory, train, k - 1, state, step, step + 1)
         rate = schedule.rate(step)
-        r = combine(u, -rate, _preconditioned(w, after, schedule, step))
+        r = combine(u, -rate, preconditioned(w, after, schedule, step))
         params = {name: state.params[name] for name in w}
         held = checkpoint.buffers | {name: t for name, t in state.params.items() if name not in w}
         rows = batch_rows(trajectory, step)
-        slopes, product = _batch(task, params, held, train, rows, r, chunk, how, epsilon)
+        slopes, product = batch_product(task, params, held, train, rows, r, chunk, how, epsilon)
         contribution.index_add_(0, torch.tensor(rows), weigh / len(rows) * slopes)
         w = {
             name: (1 - rate * decoupled) * part + weigh * (product[name] / len(rows) + coupled * r[name])
@@ -79,14 +79,14 @@ def exact(
     return contribution, {"w": w, "u": u} if keep else {"w": w}, notes
 
 
-def _first_moment(schedule: Schedule) -> tuple[float, float]:
+def first_moment(schedule: Schedule) -> tuple[float, float]:
     """(μ, c) of b ← μb + c·g."""
     if schedule.optimizer == "sgd":
         return schedule.momentum, 1.0
     return schedule.betas[0], 1 - schedule.betas[0]
 
 
-def _preconditioned(w: Tensors, after: State, schedule: Schedule, step: int) -> Tensors:
+def preconditioned(w: Tensors, after: State, schedule: Schedule, step: int) -> Tensors:
     """P w, with the second moment as it was after `step`."""
     if schedule.optimizer == "sgd":
         return w
@@ -97,7 +97,7 @@ def _preconditioned(w: Tensors, after: State, schedule: Schedule, step: int) -> 
     }
 
 
-def _batch(
+def batch_product(
     task: Task,
     params: Tensors,
     held: Tensors,

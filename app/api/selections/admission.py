@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.api.problems import ApiProblem
+from app.api.selections.again import training, update
 from app.api.selections.body import CleanIn, CoresetIn, DeletionIn, NewSelection
 from app.store import scores
 from app.store.scored import Scored
@@ -34,10 +35,15 @@ def admit(session: Session, scored: Scored, body: NewSelection) -> Asked:
         ApiProblem: 409 for what the job did not compute, 422 for the rest.
     """
     if isinstance(body, CleanIn):
-        return _clean(session, scored, body)
-    if isinstance(body, CoresetIn):
-        return _coreset(session, scored, body)
-    return _deletion(session, scored, body)
+        asked = _clean(session, scored, body)
+    elif isinstance(body, CoresetIn):
+        asked = _coreset(session, scored, body)
+    else:
+        asked = _deletion(session, scored, body)
+    request = asked.request | {"verify": body.verify}
+    if body.verify:
+        request |= {"seeds": body.seeds, "training": training(session, scored.job)}
+    return asked._replace(request=request)
 
 
 def _clean(session: Session, scored: Scored, body: CleanIn) -> Asked:
@@ -89,7 +95,7 @@ def _deletion(session: Session, scored: Scored, body: DeletionIn) -> Asked:
     if len(indices) == scored.num_samples:
         detail = "These are all samples there are: nothing would be left to train on."
         raise ApiProblem(422, "nothing_left", detail)
-    return Asked({"sample_indices": indices}, len(indices))
+    return Asked({"sample_indices": indices} | update(session, scored.job, body), len(indices))
 
 
 def _by_ids(session: Session, scored: Scored, ids: list[str]) -> list[int]:

@@ -15,7 +15,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 CLEAN: dict[str, Any] = {"type": "clean", "fraction": 0.05, "name": "worst twentieth"}
 CORESET: dict[str, Any] = {"type": "coreset", "fraction": 0.3, "stratify": True}
-DELETION: dict[str, Any] = {"type": "deletion", "sample_indices": [17, 31337]}
+DELETION: dict[str, Any] = {"type": "deletion", "sample_indices": [17, 31337], "verify": True}
 
 
 class SelectionBody(Body):
@@ -26,7 +26,20 @@ class SelectionBody(Body):
     metadata: Metadata = Field({})
 
 
-class CleanIn(SelectionBody):
+class Verified(SelectionBody):
+    """What is trained again to see what a selection really changes."""
+
+    verify: bool = Field(
+        False,
+        description="Train by the trajectory's recipe with all samples and with what the selection leaves, "
+        "and tell what really changed.",
+    )
+    seeds: int = Field(
+        5, ge=2, le=15, description="Of batch orders (and initial weights): runs on each side of `verify`."
+    )
+
+
+class CleanIn(Verified):
     """Which samples to remove or relabel. Give one of `auto`, `size`, `fraction` and `threshold`."""
 
     model_config = ConfigDict(
@@ -64,7 +77,7 @@ class CleanIn(SelectionBody):
         return self
 
 
-class CoresetIn(SelectionBody):
+class CoresetIn(Verified):
     """Which samples to keep: those that harm least. Give `size` or `fraction`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [CORESET]})
@@ -84,7 +97,7 @@ class CoresetIn(SelectionBody):
         return self
 
 
-class DeletionIn(SelectionBody):
+class DeletionIn(Verified):
     """What removing these samples would do. Give `sample_indices` or `sample_ids`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [DELETION]})
@@ -92,6 +105,16 @@ class DeletionIn(SelectionBody):
     type: Literal["deletion"]
     sample_indices: list[Annotated[int, Field(ge=0, le=INT64)]] | None = Field(None, min_length=1)
     sample_ids: list[Annotated[str, StringConstraints(pattern=NO_NUL)]] | None = Field(None, min_length=1)
+
+    checkpoint: bool | None = Field(
+        None,
+        description="Whether to update the last checkpoint by the samples' influence on it "
+        "(GET …/checkpoint). Left out: where that can be done.",
+    )
+    resolution: Literal["segments", "tail", "steps"] | None = Field(
+        None,
+        description="Of that influence, as `diff_in` has it. Left out: the job's own, or segments.",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

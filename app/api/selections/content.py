@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
@@ -88,6 +89,39 @@ def list_samples(
         classes = _classes(session, found.job)
     data = [row_out(row, ids.get(int(row["sample_index"])), classes) for _, row in page]
     return Page(data=data, next_cursor=cursor)
+
+
+@router.get(
+    "/checkpoint",
+    summary="A deletion's updated checkpoint",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "A .safetensors file."},
+        206: {"description": "The range asked for."},
+        304: {"description": "It is the version you have."},
+    },
+)
+def get_checkpoint(
+    request: Request, selection_id: SelectionId, caller: Caller, database: Db, blobs: Blobs
+) -> Response:
+    """The run's last checkpoint as it would be without the samples, by their influence on it, with `ETag`;
+    `Range` takes a part. 409 `not_computed` where none was made.
+    """
+    with database.snapshot() as session:
+        _chosen(session, blobs, caller.project_id, selection_id)
+        file = selections.path(session, blobs, selection_id, selections.CHECKPOINT)
+    if file is None:
+        detail = (
+            "There is no updated checkpoint: one comes with a deletion, unless it says checkpoint: false."
+        )
+        raise ApiProblem(409, "not_computed", detail)
+    path, digest = file
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "private, no-cache"}
+    if known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(
+        path, headers=headers, media_type="application/octet-stream", filename=f"{selection_id}.safetensors"
+    )
 
 
 @router.get("/manifest", summary="A selection as index lists", response_model=ManifestOut)

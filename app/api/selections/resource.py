@@ -17,6 +17,7 @@ from app.store import chosen, selections
 from app.store.chosen import Action
 from app.store.tables import Selection
 
+HIDDEN = ("sample_indices", "training")  # of the request: long, or for the worker only
 Type = Literal["clean", "coreset", "deletion"]
 Status = Literal["queued", "running", "succeeded", "failed"]
 SelectionId = Annotated[str, Path(pattern=NO_NUL, examples=["sel_0197f4e9-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]
@@ -39,8 +40,9 @@ EXAMPLE: dict[str, Any] = {
         "threshold": None,
         "by": "suspicion",
         "relabel": True,
+        "verify": False,
     },
-    "progress": {"completed": 0, "total": 0, "unit": "forward_passes", "message": "succeeded"},
+    "progress": {"completed": 0, "total": 0, "unit": "parts", "message": "succeeded"},
     "started_at": "2026-11-25T02:00:01Z",
     "finished_at": "2026-11-25T02:00:04Z",
     "error": None,
@@ -78,6 +80,12 @@ class SelectionOut(BaseModel):
     of their scores, turned round; null where scores are no changes of it, or it would be no small step.
     `estimate` (of `auto`) is {wrong, share, checkpoints}: how many labels are wrong, and how many of the
     first checkpoints it was seen in; `cut` is the last value of what the samples were chosen by.
+
+    A `deletion` with a checkpoint has `update`: {predicted_change: of the query loss with the updated weights
+    (with the group effect), effects: {original, updated: {forget, retain, test: {loss, accuracy},
+    membership_auc}}, exact_steps, moved}. The AUC tells how well low loss gives the removed samples away
+    among the queries: ½ is forgotten. With `verify`, `verification`: {seeds, loss, accuracy: {before, after,
+    difference: {mean, interval, each}}, changed, text, diverged, retrained (of a deletion): as `effects`}.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
@@ -139,8 +147,8 @@ def shown(session: Session, selection: Selection) -> SelectionOut:
     return SelectionOut(
         **named(selection),
         **{name: getattr(selection, name) for name in plain},
-        request={name: value for name, value in selection.request.items() if name != "sample_indices"},
-        progress=Progress(completed=done, total=total, unit="forward_passes", message=_message(selection)),
+        request={name: value for name, value in selection.request.items() if name not in HIDDEN},
+        progress=Progress(completed=done, total=total, unit="parts", message=_message(selection)),
     )
 
 
