@@ -9,41 +9,32 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import stat
 import tarfile
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
-from worker.loading.errors import LoadError, corrupt, quoted, reading
+from worker.loading.errors import LoadError, corrupt, quoted
+from worker.loading.members import Member, Members, listed
 from worker.loading.npz import BOMB_BYTES, BOMB_RATIO, Careful
 from worker.loading.source import BLOCK_BYTES
+from worker.loading.zips import check_entry, content, entries
 
-MOST_MEMBERS = 1_000_000  # 1.2 kB of memory each in a zip, 0.3 kB in a tar
+MOST_MEMBERS = 5_000_000
 MOST_MEMBER = 256 * 1024**2  # bytes of a file in it
-MOST_DIRECTORY = 128 * 1024**2
 MOST_NAME = 1024
 NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 PICKLED = (".pkl", ".pickle", ".pt", ".pth", ".pyd", ".joblib")
 LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what systems leave beside people's files
 
 
-class Member(NamedTuple):
-    """A file in an archive: `place` is where to find it."""
-
-    name: str
-    size: int
-    place: int
-
-
 class Archive(NamedTuple):
     """The files in an archive, in its order; `read` gives one file's bytes."""
 
-    members: list[Member]
+    members: Members
     read: Callable[[Member], bytes]
 
 
@@ -53,59 +44,42 @@ def open_archive(path: Path, kind: str, scratch: Path) -> Iterator[Archive]:
 
     Args:
         kind: as `kind_of` has it.
-        scratch: where a tar.gz is unpacked to.
+        scratch: where a tar.gz is unpacked to, and the files are listed.
 
     Raises:
         LoadError: the archive is broken, or holds paths that lead outside, links, devices, archives,
             pickles, too many files, or far more than its size.
     """
     size = path.stat().st_size
-    with path.open("rb", buffering=0) as raw:
+    with path.open("rb", buffering=0) as raw, listed(scratch) as members:
         if kind == "a zip archive":
-            yield _zip(Careful(raw, MOST_DIRECTORY), size)
+            yield _zip(raw, size, members)
         elif kind == "a gzip file":
             with tempfile.TemporaryFile(dir=scratch, buffering=0) as whole:
                 _unpack(raw, whole, size)
-                yield _tar(whole)
+                yield _tar(whole, members)
         else:
-            yield _tar(raw)
+            yield _tar(raw, members)
 
 
 # ---------------------------------------------------------------- zip
-def _zip(file: IO[bytes], size: int) -> Archive:
-    with reading("The zip"):
-        archive = zipfile.ZipFile(file)
-    infos = archive.infolist()
-    _check_count(len(infos))
-    members, total = [], 0
-    for place, info in enumerate(infos):
-        if info.is_dir() or _litter(info.filename):
-            continue
-        _check_info(info)
-        check_member(info.filename, info.file_size)
-        total += info.file_size
-        members.append(Member(info.filename, info.file_size, place))
-    _check_bomb(total, size)
-    _check_distinct(members)
+def _zip(raw: io.FileIO, size: int, members: Members) -> Archive:
+    file = io.BufferedReader(raw)
 
-    def read(member: Member) -> bytes:
-        with reading(f"{quoted(member.name)} in the zip"), archive.open(infos[member.place]) as opened:
-            data = opened.read(member.size + 1)
-        if len(data) != member.size:
-            raise corrupt(f"{quoted(member.name)} in the zip", "it has another size than the directory says")
-        return data
+    def found() -> Iterator[Member]:
+        total = 0
+        for count, entry in enumerate(entries(file), 1):
+            _check_count(count)
+            if entry.is_folder or _litter(entry.member.name):
+                continue
+            check_member(entry.member.name, entry.member.size)
+            check_entry(entry)
+            total += entry.member.size
+            _check_bomb(total, size)
+            yield entry.member
 
-    return Archive(members, read)
-
-
-def _check_info(info: zipfile.ZipInfo) -> None:
-    name = quoted(info.filename)
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        raise LoadError("unsafe_file", f"{name!r} in the zip is a link or a device, no file.")
-    if info.flag_bits & 0x41:
-        raise LoadError("unsafe_file", f"{name!r} in the zip is encrypted: write it without a password.")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise LoadError("unsafe_file", f"{name!r} is packed in a way other than deflate.")
+    members.add(found())
+    return Archive(members, lambda member: content(file, member))
 
 
 # ---------------------------------------------------------------- tar
@@ -121,16 +95,28 @@ def _unpack(packed: io.FileIO, into: IO[bytes], size: int) -> None:
         raise corrupt("The tar.gz", str(broken)) from broken
 
 
-def _tar(file: Any) -> Archive:
-    members: list[Member] = []
-    length = file.seek(0, os.SEEK_END)
-    file.seek(0)
+def _tar(file: Any, members: Members) -> Archive:
     careful = Careful(file)  # kept open, for it closes the file with itself
+    members.add(_tar_members(careful, file.seek(0, os.SEEK_END)))
+
+    def read(member: Member) -> bytes:
+        data = os.pread(careful.fileno(), member.size, member.place)
+        if len(data) != member.size:
+            raise corrupt(f"{quoted(member.name)} in the tar", "it ends before its data do")
+        return data
+
+    return Archive(members, read)
+
+
+def _tar_members(careful: Careful, length: int) -> Iterator[Member]:
+    careful.seek(0)
+    count = 0
     try:
         with tarfile.open(fileobj=careful, mode="r:") as archive:
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-                _check_count(len(members))
+                count += 1
+                _check_count(count)
                 if info.isdir() or _litter(info.name):
                     continue
                 if not info.isreg() or info.issparse():
@@ -141,18 +127,9 @@ def _tar(file: Any) -> Archive:
                 check_member(info.name, info.size)
                 if info.offset_data + info.size > length:
                     raise corrupt(f"{quoted(info.name)} in the tar", "it ends before its data do")
-                members.append(Member(info.name, info.size, info.offset_data))
+                yield Member(info.name, info.size, info.offset_data)
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as broken:
         raise corrupt("The tar", str(broken)) from broken
-    _check_distinct(members)
-
-    def read(member: Member) -> bytes:
-        data = os.pread(careful.fileno(), member.size, member.place)
-        if len(data) != member.size:
-            raise corrupt(f"{quoted(member.name)} in the tar", "it ends before its data do")
-        return data
-
-    return Archive(members, read)
 
 
 # ---------------------------------------------------------------- both
@@ -190,8 +167,3 @@ def _check_bomb(unpacked: int, packed: int) -> None:
             f"The archive unpacks from {packed} to {unpacked} bytes, over {BOMB_RATIO} times its size, "
             "and is taken for a bomb: write it without packing (tar, or zip -0).",
         )
-
-
-def _check_distinct(members: list[Member]) -> None:
-    if len({member.name for member in members}) < len(members):
-        raise LoadError("unsafe_file", "The archive has two files of one name: write it again.")

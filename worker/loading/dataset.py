@@ -169,8 +169,8 @@ def _check_kind(kind: str, wanted: str | None) -> None:
 
 def _layout_of(archive: Archive) -> str:
     """What an archive that was not announced holds: folders of images, or samples of a file for each part."""
-    endings = {PurePosixPath(member.name).suffix.lower() for member in archive.members}
-    return "imagefolder" if endings <= set(ENDINGS) else "webdataset"
+    images = all(PurePosixPath(member.name).suffix.lower() in ENDINGS for member in archive.members)
+    return "imagefolder" if images else "webdataset"
 
 
 def _of_table(found: dict[str, Any], out_dir: Path, kind: str) -> DatasetInfo:

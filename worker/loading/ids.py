@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from worker.loading.source import Block, Source, ranges
 
 MOST_CHARACTERS = 256
 ROWS = 4096
+AT_ONCE = 2_000_000  # ids of which hashes are held
+MOST_TWICE = 1000
 
 
 def write_ids(source: Source, path: Path) -> None:
@@ -97,23 +99,46 @@ def _decoded(block: Block, start: int) -> list[str]:
 
 
 def check_distinct(path: Path, name: str = "ids") -> None:
-    """By hash first, 8 bytes an id, then by the text where two hashes agree.
+    """By hash, 8 bytes an id, in several passes where there are many; by the text where two hashes agree.
 
     Raises:
         LoadError: an id is there twice.
     """
     ids = Rows(path)
-    hashes = np.empty(len(ids), np.int64)
+    passes = max(1, -(-len(ids) // AT_ONCE))
+    for number in range(passes):
+        hashes = np.concatenate(
+            [part[part % passes == number] for _, part in _hashes(ids)] if passes > 1 else [_all(ids)]
+        )
+        hashes.sort()
+        twice = hashes[1:][hashes[1:] == hashes[:-1]][:MOST_TWICE]
+        if len(twice):
+            _refuse_twice(ids, twice, name)
+
+
+def _hashes(ids: Rows) -> Iterator[tuple[int, Block]]:
+    """(first row, the ids' hashes) of each block."""
     for start, count in ranges(len(ids), ROWS):
-        hashes[start : start + count] = [hash(text) for text in ids[start : start + count]]
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    for place in np.flatnonzero(ordered[1:] == ordered[:-1]):
-        first, second = (int(row) for row in order[place : place + 2])
-        if ids[first] == ids[second]:
-            raise LoadError(
-                "invalid_ids",
-                f"The id {quoted(str(ids[first]))!r} is there twice, in samples {first} and {second}; "
-                "ids must differ.",
-                [at(pointer(name, second), f"is also the id of sample {first}")],
-            )
+        yield start, np.array([hash(text) for text in ids[start : start + count]], np.int64)
+
+
+def _all(ids: Rows) -> Block:
+    hashes = np.empty(len(ids), np.int64)
+    for start, part in _hashes(ids):
+        hashes[start : start + len(part)] = part
+    return hashes
+
+
+def _refuse_twice(ids: Rows, twice: Block, name: str) -> None:
+    seen: dict[str, int] = {}
+    for start, part in _hashes(ids):
+        for row in (start + np.flatnonzero(np.isin(part, twice))).tolist():
+            text = str(ids[row])
+            if text in seen:
+                raise LoadError(
+                    "invalid_ids",
+                    f"The id {quoted(text)!r} is there twice, in samples {seen[text]} and {row}; ids must "
+                    "differ.",
+                    [at(pointer(name, row), f"is also the id of sample {seen[text]}")],
+                )
+            seen[text] = row

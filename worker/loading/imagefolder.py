@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from worker.loading.archive import Archive, Member
+from worker.loading.archive import Archive
 from worker.loading.errors import LoadError, at, pointer, quoted
+from worker.loading.members import Member, Members
 from worker.loading.source import BLOCK_BYTES
 from worker.loading.table import Batch, Table
 
@@ -24,19 +26,14 @@ def open_imagefolder(archive: Archive) -> Table:
         LoadError: a file lies in no folder, or is no image.
     """
     root = _root(archive.members)
-    samples = sorted(
-        (parts[root], parts[root + 1 : -1], parts[-1], member)
-        for member in archive.members
-        if (parts := PurePosixPath(member.name).parts)
-    )
-    if not samples:
-        raise LoadError("shape_mismatch", f"The archive holds no images. {HOW}")
+    archive.members.sort(lambda member: _key(_parts(member)[root:]))
 
     def batches(columns: Sequence[str]) -> Iterator[Batch]:
         rows: list[tuple[str, str, Member]] = []
         size = 0
-        for label, folders, name, member in samples:
-            rows.append((label, "/".join((label, *folders, name)), member))
+        for member in archive.members.sorted():
+            parts = _parts(member)[root:]
+            rows.append((parts[0], "/".join(parts), member))
             size += member.size if "image" in columns else 0
             if size >= BLOCK_BYTES or len(rows) == MOST_ROWS:
                 yield _batch(archive, rows, columns)
@@ -61,18 +58,34 @@ def _batch(archive: Archive, rows: list[tuple[str, str, Member]], columns: Seque
     return pa.RecordBatch.from_arrays([made[name]() for name in columns], names=list(columns))
 
 
-def _root(members: Sequence[Member]) -> int:
+def _root(members: Members) -> int:
     """How many folders lie around those of the classes: those that all files share."""
-    paths = [PurePosixPath(member.name).parts for member in members]
-    for member, path in zip(members, paths, strict=True):
+    shared: tuple[str, ...] | None = None
+    shortest = 0
+    for member in members:
+        path = _parts(member)
         if not path[-1].lower().endswith(ENDINGS):
             raise _refused(member, "is no image")
         if len(path) < 2:
             raise _refused(member, "lies in no folder")
-    depth = 0
-    while paths and min(map(len, paths)) > depth + 2 and len({path[depth] for path in paths}) == 1:
-        depth += 1
-    return depth
+        if shared is None:
+            shared, shortest = path, len(path)
+        common = (a == b for a, b in zip(shared, path, strict=False))
+        shared = shared[: sum(takewhile(bool, common))]
+        shortest = min(shortest, len(path))
+    if shared is None:
+        raise LoadError("shape_mismatch", f"The archive holds no images. {HOW}")
+    return min(len(shared), shortest - 2)
+
+
+def _parts(member: Member) -> tuple[str, ...]:
+    return PurePosixPath(member.name).parts
+
+
+def _key(path: tuple[str, ...]) -> bytes:
+    """Bytes in the order of (class, folders below it, name): no name holds characters as low as these."""
+    *folders, name = path
+    return ("".join(f"{folder}\x01" for folder in folders) + f"\x00{name}").encode()
 
 
 def _refused(member: Member, what: str) -> LoadError:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from worker.loading.archive import Archive, Member
+from worker.loading.archive import Archive
 from worker.loading.errors import LoadError, at, pointer, quoted
 from worker.loading.json_values import column_of
+from worker.loading.members import Member, Members
 from worker.loading.source import BLOCK_BYTES
 from worker.loading.table import Batch, Medium, Table, checked_names
 
@@ -33,8 +34,7 @@ def open_webdataset(archive: Archive) -> Table:
     Raises:
         LoadError: a sample lacks a file, or has another; or a file is of no kind we read.
     """
-    samples = _samples(archive.members)
-    first = samples[0][1]
+    _, first = next(_samples(archive.members))
     for name in first:
         if name not in (*IMAGES, *TEXTS, *ARRAYS, "json"):
             known = ", ".join((*IMAGES, *ARRAYS, *TEXTS, "json"))
@@ -47,6 +47,8 @@ def open_webdataset(archive: Archive) -> Table:
     names = checked_names([KEY, *(name for name in first if name != "json"), *keys], "WebDataset")
     inputs = next((name for name in first if name in (*IMAGES, *ARRAYS)), None)
     inputs = inputs or next((name for name in first if name in ("txt", "text")), None)
+    for _ in _samples(archive.members):
+        pass  # each has the same files
     roles: dict[str, Any] = {"id": KEY} | ({"inputs": inputs} if inputs else {})
     rest = [name for name in first if name not in (inputs, "json")]
     targets = "cls" if "cls" in first else rest[0] if rest else None
@@ -54,32 +56,18 @@ def open_webdataset(archive: Archive) -> Table:
     media["npy"] = "npy"
     return Table(
         names,
-        _batches(archive, samples),
+        _batches(archive, tuple(first)),
         untyped=frozenset({"cls"}),
         media=media,
         roles=roles | ({"targets": targets} if targets else {}),
     )
 
 
-def _samples(members: Sequence[Member]) -> list[Sample]:
-    """(key, files by ending) of each sample."""
-    samples: list[Sample] = []
-    for member in members:
-        folder, slash, name = member.name.rpartition("/")
-        start, dot, ending = name.partition(".")
-        if not dot or not start:
-            raise LoadError(
-                "unknown_array",
-                f"{quoted(member.name)!r} belongs to no sample: name files key.ending.",
-            )
-        key, ending = folder + slash + start, ending.lower()
-        if not samples or samples[-1][0] != key:
-            samples.append((key, {}))
-        samples[-1][1][ending] = member
-    if not samples:
-        raise LoadError("shape_mismatch", "The tar holds no samples.")
-    wanted = set(samples[0][1])
-    for index, (key, files) in enumerate(samples):
+def _samples(members: Members) -> Iterator[Sample]:
+    """(key, files by ending) of each sample, which must have the files of the first one."""
+    wanted: set[str] | None = None
+    for index, (key, files) in enumerate(_grouped(members)):
+        wanted = wanted or set(files)
         if set(files) != wanted:
             odd = ", ".join(f".{quoted(one)}" for one in sorted(set(files) ^ wanted))
             raise LoadError(
@@ -88,17 +76,40 @@ def _samples(members: Sequence[Member]) -> list[Sample]:
                 "Files of a sample must lie together, and each sample must have the same.",
                 [at(pointer(key), f"differs in {odd}")],
             )
-    return samples
+        yield key, files
+    if wanted is None:
+        raise LoadError("shape_mismatch", "The tar holds no samples.")
 
 
-def _batches(archive: Archive, samples: list[Sample]) -> Callable[[Sequence[str]], Iterator[Batch]]:
+def _grouped(members: Members) -> Iterator[Sample]:
+    """Files that follow one another and have one key."""
+    current, files = "", dict[str, Member]()
+    for member in members:
+        folder, slash, name = member.name.rpartition("/")
+        start, dot, ending = name.partition(".")
+        if not dot or not start:
+            raise LoadError(
+                "unknown_array",
+                f"{quoted(member.name)!r} belongs to no sample: name files key.ending.",
+            )
+        key = folder + slash + start
+        if files and key != current:
+            yield current, files
+            files = {}
+        current = key
+        files[ending.lower()] = member
+    if files:
+        yield current, files
+
+
+def _batches(archive: Archive, endings: Sequence[str]) -> Callable[[Sequence[str]], Iterator[Batch]]:
     def batches(columns: Sequence[str]) -> Iterator[Batch]:
-        needed = [name for name in samples[0][1] if name in columns]
-        if any(name not in samples[0][1] and name != KEY for name in columns):
+        needed = [name for name in endings if name in columns]
+        if any(name not in endings and name != KEY for name in columns):
             needed.append("json")
         rows: list[Sample] = []
         size = start = 0
-        for key, files in samples:
+        for key, files in _samples(archive.members):
             rows.append((key, files))
             size += sum(files[name].size for name in needed)
             if size >= BLOCK_BYTES or len(rows) == MOST_ROWS:

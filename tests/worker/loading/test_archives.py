@@ -7,9 +7,11 @@ import json
 import os
 import pickle
 import tarfile
+import tracemalloc
+import warnings
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ from PIL import Image
 from tests.worker.loading.archives import colour, link, packed, picture, tarred
 from tests.worker.loading.files import Load, Refuse, canonical, npy, survives, zipped
 from tests.worker.loading.tables import parquet
+from worker.loading import LoadError
+from worker.loading.archive import open_archive
+from worker.loading.imagefolder import open_imagefolder
 
 PIXELS = {"dog/b.png": colour(), "cat/2.png": colour(), "cat/10.png": colour(), "cat/more/1.png": colour()}
 FOLDER = {name: picture(pixels) for name, pixels in PIXELS.items()}
@@ -175,6 +180,72 @@ def test_images_embedded_in_parquet(load: Load, out: Path) -> None:
 @pytest.mark.parametrize("how", ["zip", "tar"])
 def test_names_that_have_no_place_in_a_data_set(refuse: Refuse, name: str, words: str, how: str) -> None:
     assert words in refuse(packed(FOLDER | {name: b"x"}, how), "unsafe_file", "imagefolder").detail
+
+
+@pytest.mark.parametrize("how", ["zip", "tar"])
+def test_an_archives_files_are_listed_on_the_disk(tmp_path: Path, how: str) -> None:
+    """Python's own lists take 1.2 kB of memory for each file."""
+    path, scratch = tmp_path / "archive", tmp_path / "scratch"
+    names = [f"c{i % 7}/{i:06d}.png" for i in range(20_000)]
+    path.write_bytes(packed(dict.fromkeys(names, b"x"), how))
+    scratch.mkdir()
+    kept = [PurePosixPath(name).parts for name in names]  # pathlib keeps a table of them by itself
+    tracemalloc.start()
+    with open_archive(path, "a zip archive" if how == "zip" else "a tar archive", scratch) as archive:
+        assert [member.name for member in archive.members] == names
+        table = open_imagefolder(archive)
+        del names[:]
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        rows = sum(batch.num_rows for batch in table.batches(["label", "id"]))
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows == 20_000 and list(scratch.iterdir()) == []
+    assert before < 2 << 20 and peak - before < 12 << 20, len(kept)
+
+
+def test_a_zip_of_the_64_bit_kind_behind_other_bytes(load: Load, out: Path) -> None:
+    """As a writer that does not know a file's size beforehand leaves it; and a self-extracting one."""
+    buffer = io.BytesIO(b"#!/bin/sh\n")
+    buffer.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in FOLDER.items():
+            with archive.open(name, "w", force_zip64=True) as file:
+                file.write(data)
+        archive.comment = b"PK\x05\x06 is no directory"
+    with pytest.raises(LoadError):  # what begins as text is announced as none
+        load(buffer.getvalue(), "imagefolder")
+    shifted = b"PK\x03\x04" + buffer.getvalue()[4:]
+    info = load(shifted, "imagefolder")
+    assert info.num_samples == 4
+    assert canonical(out, "ids").tolist() == ORDER
+
+
+def test_a_zip_with_a_directory_of_64_bits(load: Load, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of 65,536 files and more."""
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)
+    data = zipped(FOLDER)
+    assert b"PK\x06\x07" in data
+    assert load(data, "imagefolder").num_samples == 4
+    assert canonical(out, "ids").tolist() == ORDER
+
+
+def test_a_file_whose_checksum_is_wrong(refuse: Refuse) -> None:
+    whole = zipped(FOLDER)
+    place = whole.index(FOLDER["dog/b.png"]) + 50
+    damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    assert "checksum" in refuse(damaged, "corrupt_file", "imagefolder").detail
+
+
+def test_two_files_of_one_name(refuse: Refuse) -> None:
+    for twice in ("cat/1.png", "./cat/1.png"):
+        names = [("cat/1.png", b"x"), (twice, b"x")]
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, data in names:
+                archive.writestr(name, data)
+        assert "one name" in refuse(buffer.getvalue(), "unsafe_file", "imagefolder").detail
 
 
 def test_links_and_devices(refuse: Refuse) -> None:
