@@ -45,7 +45,8 @@ KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
     "verify": verify,
     "settle": settle,
 }
-STAY_SECONDS = 20.0  # how long one message may keep the worker on one job before others get their turn
+# how long one message may keep the worker on one job before others get their turn; uploads get it sooner
+STAY_SECONDS = 20.0
 
 
 def serve(work_id: str, attempt: int) -> None:
@@ -63,7 +64,7 @@ def serve(work_id: str, attempt: int) -> None:
             following = work.next_of(session, named.subject)
             if following is None:
                 return
-            if stopping.is_set() or time.monotonic() > leave_at:
+            if stopping.is_set() or time.monotonic() > leave_at or work.others_wait(session, following):
                 work.ring(session, following)
                 return
             work_id, attempt = following.id, following.attempt

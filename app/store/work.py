@@ -108,6 +108,16 @@ def next_of(session: Session, subject: str) -> Work | None:
     return session.scalar(query.order_by(Work.id).limit(1))
 
 
+def others_wait(session: Session, row: Work) -> bool:
+    """Whether a unit that takes no GPU is queued beside `row`, which takes one: somebody watches for it, and
+    it is short.
+    """
+    if row.queue == QUEUES["validate"]:
+        return False
+    waiting = select(Work.id).where(Work.status == "queued", Work.queue == QUEUES["validate"])
+    return session.scalar(waiting.limit(1)) is not None
+
+
 def ring(session: Session, row: Work) -> None:
     """Rings for a queued unit."""
     _ring(session, [row])
