@@ -12,6 +12,7 @@ from diffin.models import Job, Json, from_json, id_of
 from diffin.selecting import Selected, Selection
 
 By = Literal["suspicion", "score"]
+ManifestFormat = Literal["json", "csv", "dvc"]
 
 
 class SelectionCalls(Calls):
@@ -126,6 +127,19 @@ class SelectionCalls(Calls):
     def manifest(self, selection: str | Selection) -> Json:
         """Indices into the training set: `keep`, `remove`, and `relabel` with the labels to give."""
         return self._json(f"/v1/selections/{id_of(selection)}/manifest")
+
+    def download_manifest(
+        self,
+        selection: str | Selection,
+        path: str | Path,
+        *,
+        format: ManifestFormat = "csv",  # noqa: A002  (the API's word)
+    ) -> Path:
+        """Writes the manifest to `path`: as JSON, as a CSV with a row a sample, or as the `.dvc` file that
+        makes DVC track that CSV.
+        """
+        self._transport.download(f"/v1/selections/{id_of(selection)}/manifest?format={format}", Path(path))
+        return Path(path)
 
     def download_updated(self, selection: str | Selection, path: str | Path) -> Path:
         """Writes a deletion's updated checkpoint, a `.safetensors`, to `path`."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
@@ -14,11 +13,11 @@ from app.api.deps import Blobs, Caller, Db
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import RETRY_AFTER, known
+from app.api.selections.manifest import MEDIA_TYPES, Format, written
 from app.api.selections.resource import SelectedOut, SelectionId, found_selection, row_out
 from app.store import chosen, scores, selections
 from app.store.blobs import BlobStore
 from app.store.chosen import Rows
-from app.store.scored import label_of
 from app.store.tables import Dataset, Job, Selection
 
 router = APIRouter(
@@ -124,34 +123,43 @@ def get_checkpoint(
     )
 
 
-@router.get("/manifest", summary="A selection as index lists", response_model=ManifestOut)
+@router.get(
+    "/manifest",
+    summary="A selection as index lists",
+    response_model=ManifestOut,
+    responses={
+        200: {"content": {"text/csv": {}, "application/yaml": {}}, "description": "In the form asked for."},
+        304: {"description": "It is the version you have."},
+    },
+)
 def get_manifest(
-    request: Request, selection_id: SelectionId, caller: Caller, database: Db, blobs: Blobs
+    request: Request,
+    selection_id: SelectionId,
+    caller: Caller,
+    database: Db,
+    blobs: Blobs,
+    form: Annotated[
+        Format,
+        Query(
+            alias="format",
+            description="`csv`: a row a training sample: sample_index, action, label (of those to relabel). "
+            "`dvc`: the file that makes DVC track that CSV.",
+        ),
+    ] = "json",
 ) -> Response:
     """Which samples to keep, remove and relabel, by their index in the training set; with `ETag`. 409 until
     the selection succeeded.
     """
     with database.snapshot() as session:
         found = _chosen(session, blobs, caller.project_id, selection_id)
-    headers = {"ETag": f'"{found.digest}"', "Cache-Control": "private, no-cache"}
+    headers = {"ETag": f'"{found.digest}.{form}"', "Cache-Control": "private, no-cache"}
     if known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return Response(json.dumps(_manifest(found)), headers=headers, media_type="application/json")
-
-
-def _manifest(found: Chosen) -> dict[str, Any]:
-    keep, remove, relabel = chosen.parts(found.rows, found.selection.num_samples)
-    pairs = zip(relabel["sample_index"].tolist(), relabel["suggested_label"].tolist(), strict=True)
-    return {
-        "selection_id": found.selection.id,
-        "job_id": found.job.id,
-        "train_dataset_id": found.job.train_dataset_id,
-        "type": found.selection.type,
-        "num_samples": found.selection.num_samples,
-        "keep": keep.tolist(),
-        "remove": remove.tolist(),
-        "relabel": [{"sample_index": index, "label": label_of(label)} for index, label in pairs],
-    }
+    if form != "json":
+        name = f"{selection_id}.csv" + (".dvc" if form == "dvc" else "")
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    body = written(found.selection, found.job, found.rows, form)
+    return Response(body, headers=headers, media_type=MEDIA_TYPES[form])
 
 
 def _chosen(session: Session, blobs: BlobStore, project_id: str, selection_id: str) -> Chosen:
