@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(
         GIB, ge=16 * MIB, description="Memory one chunk of samples may take in the worker."
     )
+    reader_memory_bytes: int = Field(
+        8 * GIB, ge=64 * MIB, description="Memory that reading an uploaded file may take."
+    )
+    reader_seconds: float = Field(
+        120.0, gt=0, description="Time that reading an uploaded file may take, and again for each 100 MiB."
+    )
     block_seconds: float = Field(2.0, gt=0, description="How long one block of scores should take.")
     exit_with_parent: bool = Field(False, description="A worker stops when what started it is gone.")
     lease_seconds: float = Field(15.0, ge=1, description="How long a silent worker keeps its work.")

@@ -21,6 +21,9 @@ def run(queues: Sequence[str] = ("cpu", "gpu")) -> None:
     # Threads that spin while they wait take the cores from whoever they wait for: half the speed with another
     # process computing beside us, and no faster without. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from worker import reading
+
+    reading.begin()
     # Its reason, pickled messages, does not hold here: JSON is all that is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     for chatter in ("celery.worker.strategy", "celery.app.trace"):  # two lines a message, and most are rings

@@ -9,19 +9,11 @@ from pathlib import Path
 from app.catalog import Task
 from app.store import datasets, trajectories, work
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, TrajectoryFile, Work
+from worker import reading
 from worker.graphs import described
 from worker.influence.networks import ExpectedTensors
 from worker.lease import Renewal
-from worker.loading import (
-    FILES,
-    Asked,
-    LoadError,
-    load_batch_order,
-    load_checkpoint,
-    load_dataset,
-    load_onnx,
-    load_optimizer_state,
-)
+from worker.loading import FILES, Asked, LoadError
 from worker.networks import tensors_below, tensors_of
 from worker.problems import UserError
 from worker.process import Process
@@ -54,7 +46,7 @@ def _dataset(mine: Process, row: Work, renewal: Renewal) -> None:
         tokenizer = mine.blobs.path(session, dataset.tokenizer_blob) if dataset.tokenizer_blob else None
     asked = Asked.of(dataset.options, tokenizer)
     with tempfile.TemporaryDirectory(dir=mine.blobs.staging) as folder:
-        info = load_dataset(path, dataset.format, Path(folder), asked)
+        info = reading.dataset(mine.settings, renewal, path, dataset.format, Path(folder), asked)
         renewal.tick()
         files = {name: Path(folder) / file for name, file in FILES.items()}
         with mine.database.transaction() as session:
@@ -63,7 +55,7 @@ def _dataset(mine: Process, row: Work, renewal: Renewal) -> None:
                 session,
                 mine.blobs,
                 session.get_one(Dataset, row.subject),
-                info.as_dict(),
+                info,
                 {name: file for name, file in files.items() if file.exists()},
             )
 
@@ -77,16 +69,18 @@ def _checkpoint(mine: Process, row: Work, renewal: Renewal) -> None:
         trajectory = session.get_one(Trajectory, checkpoint.trajectory_id)
         expected = tensors_of(session, mine.blobs, trajectory)
     with mine.blobs.stage() as staged, mine.blobs.stage() as staged_state:
-        info = load_checkpoint(path, expected, staged)
+        info = reading.checkpoint(mine.settings, renewal, path, expected, staged)
         renewal.tick()
-        held = load_optimizer_state(state, expected, staged_state) if state else []
+        held = []
+        if state:
+            held = reading.optimizer_state(mine.settings, renewal, state, expected, staged_state)
         renewal.tick()
         with mine.database.transaction() as session:
             work.finish(session, renewal.lease)
             checkpoint = session.get_one(Checkpoint, row.subject)
             if state:
                 trajectories.keep_state(session, mine.blobs, checkpoint, staged_state, held)
-            trajectories.ready(session, mine.blobs, checkpoint, info.as_dict(), staged)
+            trajectories.ready(session, mine.blobs, checkpoint, info, staged)
 
 
 def _file(mine: Process, row: Work, renewal: Renewal) -> None:
@@ -101,7 +95,7 @@ def _file(mine: Process, row: Work, renewal: Renewal) -> None:
         _base(mine, row, renewal, path, below)
         return
     with mine.blobs.stage() as staged:
-        info = load_onnx(path, staged)
+        info = reading.graph(mine.settings, renewal, path, staged)
         renewal.tick()
         config = described(staged, info)
         if wrong := config.check_task(task):
@@ -117,13 +111,13 @@ def _file(mine: Process, row: Work, renewal: Renewal) -> None:
 
 def _base(mine: Process, row: Work, renewal: Renewal, path: Path, below: ExpectedTensors) -> None:
     with mine.blobs.stage() as staged:
-        info = load_checkpoint(path, below, staged)
+        info = reading.checkpoint(mine.settings, renewal, path, below, staged)
         renewal.tick()
         with mine.database.transaction() as session:
             trajectories.lock_owner(session, row.subject)
             work.finish(session, renewal.lease)
             file = session.get_one(TrajectoryFile, row.subject)
-            trajectories.ready(session, mine.blobs, file, info.as_dict(), staged)
+            trajectories.ready(session, mine.blobs, file, info, staged)
 
 
 def _batch_order(mine: Process, row: Work, renewal: Renewal) -> None:
@@ -132,9 +126,9 @@ def _batch_order(mine: Process, row: Work, renewal: Renewal) -> None:
         assert order.blob  # noqa: S101  (kept until the validation ends)
         path = mine.blobs.path(session, order.blob)
     with tempfile.TemporaryDirectory(dir=mine.blobs.staging) as folder, mine.blobs.stage() as staged:
-        info = load_batch_order(path, staged, Path(folder))
+        info = reading.batch_order(mine.settings, renewal, path, staged, Path(folder))
         renewal.tick()
         with mine.database.transaction() as session:
             work.finish(session, renewal.lease)
             order = session.get_one(BatchOrder, row.subject)
-            trajectories.ready(session, mine.blobs, order, info.as_dict(), staged)
+            trajectories.ready(session, mine.blobs, order, info, staged)
