@@ -38,6 +38,7 @@ def select(mine: Process, row: Work, renewal: Renewal) -> None:
     result = _result(asked, found, table)
     if asked.type == "clean":
         result["estimate"] = _told(estimate, asked) if estimate is not None else None
+        result["duplicates"] = selection.duplicates(mine, asked, found, renewal)
     following = _following(asked)
     with mine.blobs.stage() as staged:
         chosen.write(staged, found)

@@ -14,6 +14,7 @@ from app.store import chosen, selections, tables, work
 from app.store.chosen import Rows
 from worker.data import prepared, selected
 from worker.influence.memory import chunk_size
+from worker.influence.selection.duplicates import near, sketches
 from worker.influence.selection.labels import mean_probabilities, suggested, trained
 from worker.influence.selection.noise import Estimate, most_wrong, windows
 from worker.influence.trajectory import Data, draw_rows
@@ -24,6 +25,8 @@ from worker.process import Process, at_hand
 from worker.training import TrainJob
 
 Floats = NDArray[np.float64]
+COMPARED = 200_000  # samples among which near-duplicates are looked for
+PAIRS = 100  # of near-duplicates told one by one
 ESTIMATED_ON = 20_000  # samples that tell the share of wrong labels to within a few tenths of a percent
 PLACE = Place(0, 0, 0)
 IN_LOSS = ("diff_in", "tracin", "influence_function")  # whose scores are changes of the query loss
@@ -172,6 +175,22 @@ def wrong_labels(mine: Process, asked: Selecting, labels: Floats, renewal: Renew
         for counts in windows([len(trained(run)) for run in job.runs])
     ]
     return most_wrong(means, torch.from_numpy(labels[rows]).long())
+
+
+def duplicates(mine: Process, asked: Selecting, rows: Rows, renewal: Renewal) -> dict[str, Any] | None:
+    """{count, pairs}: how many samples are all but the same as one of these, and the first of the pairs; None
+    where there are too many to look for them.
+    """
+    if asked.num_samples > COMPARED:
+        return None
+    job = influence(mine, asked)
+    data = job.train_data(lambda samples: renewal.tick())
+    found = near(sketches(data, chunk=chunk_of(mine, job, data)), rows["sample_index"].tolist())
+    pairs = [
+        {"sample_index": one.inside, "duplicate_index": one.outside, "similarity": round(one.similarity, 4)}
+        for one in found[:PAIRS]
+    ]
+    return {"count": len({one.outside for one in found}), "pairs": pairs}
 
 
 def chunk_of(mine: Process, job: InfluenceJob, data: Data) -> int:

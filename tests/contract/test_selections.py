@@ -113,6 +113,33 @@ def test_cleaning_finds_the_wrong_labels_and_what_they_should_be(
     assert listed["train_dataset_id"] == job["train_dataset_id"]
 
 
+def test_duplicates_that_are_left_behind_are_told(client: httpx.Client) -> None:
+    x, y = walk.digits(60)
+    x[50] = x[7]
+    train = walk.dataset(client, walk.npz(inputs=x, targets=y))["id"]
+    posted = walk.post_job(client, walk.run(client), train, None, method={"name": "loss"})
+    scored = walk.finished(client, walk.ok(posted, 202)["id"])
+    first = next(
+        one for one in walk.scores(client, scored["id"], "harmful") if one["sample_index"] in (7, 50)
+    )
+    asked = {"type": "clean", "threshold": first["score"]}  # takes the better ranked of the two or both
+    found = selected(client, scored, **asked)["result"]["duplicates"]
+    inside = {
+        one["sample_index"] for one in walk.scores(client, scored["id"]) if one["score"] >= first["score"]
+    }
+    left = {7, 50} - inside
+    assert found["count"] == len(left)
+    assert [(one["duplicate_index"], one["similarity"]) for one in found["pairs"]] == [(i, 1.0) for i in left]
+
+
+def test_one_that_is_being_verified_can_be_deleted(client: httpx.Client, job: dict[str, Any]) -> None:
+    body = {"type": "clean", "size": 5, "verify": True, "seeds": 15}
+    posted = walk.ok(client.post(f"/v1/jobs/{job['id']}/selections", json=body), 201)
+    walk.until(client, f"/v1/selections/{posted['id']}", {"running"})
+    walk.ok(client.delete(f"/v1/selections/{posted['id']}"), 204)
+    assert selected(client, job, type="clean", size=1)["size"] == 1  # the workers are free again
+
+
 def test_cleaning_finds_out_by_itself_how_many_labels_are_wrong(
     client: httpx.Client, job: dict[str, Any]
 ) -> None:

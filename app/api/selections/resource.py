@@ -52,6 +52,10 @@ EXAMPLE: dict[str, Any] = {
         "relabel": 2188,
         "cut": 0.95,
         "estimate": None,
+        "duplicates": {
+            "count": 1,
+            "pairs": [{"sample_index": 31337, "duplicate_index": 42, "similarity": 0.9987}],
+        },
         "predicted_change": -0.031,
         "by_class": [{"label": 4, "label_name": None, "count": 5842, "selected": 311}],
         "warnings": [],
@@ -79,7 +83,9 @@ class SelectionOut(BaseModel):
     `predicted_change` is that of the mean query loss if all that is not kept as it is were removed: the sum
     of their scores, turned round; null where scores are no changes of it, or it would be no small step.
     `estimate` (of `auto`) is {wrong, share, checkpoints}: how many labels are wrong, and how many of the
-    first checkpoints it was seen in; `cut` is the last value of what the samples were chosen by.
+    first checkpoints it was seen in; `cut` is the last value of what the samples were chosen by;
+    `duplicates` are samples left behind whose inputs are all but the same as those of one taken out (null:
+    too many to compare).
 
     A `deletion` with a checkpoint has `update`: {predicted_change: of the query loss with the updated weights
     (with the group effect), effects: {original, updated: {forget, retain, test: {loss, accuracy},
