@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from app.store.tables import TERMINAL_EVENTS, Event
+from app.store.tables import Event
+
+TERMINAL = ("job.succeeded", "job.failed", "job.cancelled")
 
 
 def append(session: Session, subject: str, type: str, data: dict[str, Any]) -> None:  # noqa: A002
     """Records an event. A second terminal event of one subject is refused by a unique index."""
-    session.add(Event(subject=subject, type=type, data=data, terminal=type in TERMINAL_EVENTS))
+    session.add(Event(subject=subject, type=type, data=data, terminal=type in TERMINAL))
 
 
 def listed(session: Session, subject: str, after: int = 0, limit: int = 1000) -> Sequence[Event]:
