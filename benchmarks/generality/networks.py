@@ -6,7 +6,7 @@ to the largest; time is CPU time of the process, the median ratio over pairs tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ class Side:
                 self.task.outputs(last.params, last.buffers, x, y)
 
 
-def measure(quick: bool) -> None:
+def measure(quick: bool, names: Sequence[str] = tuple(ZOO)) -> None:
     torch.set_num_threads(1)
     samples, rounds = (32, 7) if quick else (256, 11)
     rows: list[list[object]] = [
@@ -61,7 +61,8 @@ def measure(quick: bool) -> None:
          "tracin, time"]
     ]  # fmt: skip
     bars = []
-    for name, example in ZOO.items():
+    for name in names:
+        example = ZOO[name]
         with TemporaryDirectory() as folder:
             theirs, ours, outputs, nodes = pair(name, example, samples, Path(folder))
         scores = {method: difference(theirs.scores(method), ours.scores(method)) for method in METHODS}
