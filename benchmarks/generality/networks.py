@@ -78,7 +78,7 @@ def measure(quick: bool, names: Sequence[str] = tuple(ZOO)) -> None:
         count = sum(p.numel() for p in theirs.trajectory.checkpoints[0].params.values())
         figures = [f"{v:.1e}" for v in (outputs, *scores.values())] + [f"{v:.2f}" for v in times.values()]
         rows.append([name, f"{count:,}", nodes, *figures])
-        print(f"{name}: done", flush=True)
+        print(*rows[-1], flush=True)
     print(
         f"\nBy the graph against as PyTorch, {samples} samples, 2 checkpoints: largest difference of outputs,"
     )

@@ -66,21 +66,31 @@ def _divided(func: Rule, a: Dual, b: Any) -> Any:
     return torch.reciprocal(a) * b
 
 
-@rule(
-    "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"
-)  # fmt: skip
+@rule("linear")
+def _linear(func: Rule, x: Any, weight: Any, bias: Any = None) -> Dual:
+    """x wᵀ + b; of plain parts, ẋ wᵀ + ḃ + x ẇᵀ with the second product added as it is computed."""
+    level = level_of(x, weight, bias)
+    (x0, x1), (w0, w1), (b0, b1) = parts(x, level), parts(weight, level), parts(bias, level)
+    if x1 is None or w1 is None or level_of(x0, x1, w0, w1, b0, b1):
+        return _affine(func, x, weight, bias)
+    width = x0.shape[-1]
+    change = func(x1.reshape(-1, width), w0, b1).addmm_(x0.reshape(-1, width), w1.t())
+    value = func(x0, w0, b0)
+    return Dual(value, change.view(value.shape), level)
+
+
+@rule("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _affine(func: Rule, x: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Dual:
     """A product with the weight, and the bias added."""
     level = level_of(x, weight, bias)
     (x0, x1), (w0, w1), (b0, b1) = parts(x, level), parts(weight, level), parts(bias, level)
-    convolution = func.__name__ != "linear"
-    batch = x.dim() == weight.dim() if convolution else x.dim() > 1
+    batch = func.__name__ != "linear" and x.dim() == weight.dim()
     if x1 is None or level_of(x0, x1, w0) or not batch:
         value = func(x0, w0, b0, *args, **kwargs)
         first = None if x1 is None else func(x1, w0, b1, *args, **kwargs)
     else:  # one call for both: a weight is put into the order of its kernel each time
         value, first = func(torch.cat([x0, x1]), w0, None, *args, **kwargs).chunk(2)
-        channels = (-1,) + (1,) * (value.dim() - 2) if convolution else (-1,)
+        channels = (-1,) + (1,) * (value.dim() - 2)
         value = value if b0 is None else value + b0.reshape(channels)
         first = first if b1 is None else first + b1.reshape(channels)
     second = None if w1 is None else func(x0, w1, b1 if x1 is None else None, *args, **kwargs)
