@@ -22,8 +22,7 @@ from app.api.resources import RETRY_AFTER
 from app.store.tables import UploadPart
 from app.store.uploads import Span
 
-BATCH = 2 * 1024**2
-MOST_PIECES = 512  # in one call of the system, which takes 1024
+BATCH = 1024**2  # what stays in a core's cache from one digest to the next, and on to the disk
 FLOCK = "hhqqi0q"  # struct flock on 64-bit Linux: type, whence, start, length, pid
 Hash = Any
 
@@ -48,45 +47,47 @@ def held(path: Path, span: Span) -> Iterator[int]:
 
 
 class Sink:
-    """Takes a part's bytes to their place, adding them to digests on the way. They are never copied."""
+    """Takes a part's bytes to their place, adding them to digests on the way.
+
+    They are gathered in batches: a thread that hashes piece by piece would have to win back the interpreter's
+    lock from the one that receives after each of them.
+    """
 
     def __init__(self, descriptor: int, span: Span, *digests: Hash) -> None:
         self.size = 0
         self._descriptor, self._span, self._digests = descriptor, span, digests
 
     async def take(self, request: Request) -> None:
-        """Writes the body, a batch being written while the next one comes."""
-        pending: list[bytes] = []
-        held, writing = 0, None
+        """Writes the body, one batch while the next one comes."""
+        size = min(BATCH, self._span.length)
+        batch, other = memoryview(bytearray(size)), memoryview(bytearray(size))
+        filled, writing = 0, None
         try:
             async for piece in request.stream():
-                pending.append(piece)
-                held += len(piece)
-                if held >= BATCH:
-                    if writing is not None:
-                        await writing
-                    writing = asyncio.ensure_future(asyncio.to_thread(self._write, pending))
-                    pending, held = [], 0
+                rest = memoryview(piece)
+                while rest:
+                    taken = min(len(rest), size - filled)
+                    batch[filled : filled + taken] = rest[:taken]
+                    filled, rest = filled + taken, rest[taken:]
+                    if filled == size:
+                        if writing is not None:
+                            await writing
+                        writing = asyncio.ensure_future(asyncio.to_thread(self._write, batch))
+                        batch, other, filled = other, batch, 0
         finally:
             if writing is not None:  # never leave while a thread writes: the lock would be gone
                 await writing
-        await asyncio.to_thread(self._write, pending)
+        await asyncio.to_thread(self._write, batch[:filled])
 
-    def _write(self, pieces: Sequence[bytes]) -> None:
-        for piece in pieces:
-            for digest in self._digests:
-                digest.update(piece)
-        left = [memoryview(piece) for piece in pieces if piece]
-        if self.size + sum(map(len, left)) > self._span.length:
+    def _write(self, batch: memoryview) -> None:
+        if self.size + len(batch) > self._span.length:
             detail = f"The part has more than {self._span.length:,} bytes: see part_bytes of the upload."
             raise ApiProblem(422, "part_size_mismatch", detail)
-        while left:
-            written = os.pwritev(self._descriptor, left[:MOST_PIECES], self._span.start + self.size)
-            self.size += written
-            while left and written >= len(left[0]):
-                written -= len(left.pop(0))
-            if left:
-                left[0] = left[0][written:]
+        for digest in self._digests:
+            digest.update(batch)
+        while batch:
+            written = os.pwrite(self._descriptor, batch, self._span.start + self.size)
+            self.size, batch = self.size + written, batch[written:]
 
 
 @dataclass
