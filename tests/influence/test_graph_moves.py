@@ -75,6 +75,13 @@ def test_back_and_forth_is_nothing() -> None:
     assert turned.then(Move.transpose((8, 3), (1, 0))) is None  # 6 and 8 have no cuts in common
 
 
+def test_axes_in_another_order_are_a_view_however_they_lie_in_memory() -> None:
+    x = torch.randn(2, 3, 4, 5).permute(1, 3, 0, 2)
+    move = Move.transpose(x.shape, (1, 2, 0, 3))
+    assert torch.equal(move(x), x.permute(1, 2, 0, 3))
+    assert move(x).data_ptr() == x.data_ptr()
+
+
 class Attention(nn.Module):
     """Attention as people write it: `way` tells how queries, keys and values are cut out."""
 

@@ -38,11 +38,24 @@ class Move:
         moved = tuple(self.apart[i] for i in self.order)
         return self.apart != self.given, len(self.order) > 1, moved != self.shape
 
+    @cached_property
+    def _turned(self) -> Shape | None:
+        """The axes of `given` in another order, where that is all: a view, however x lies in memory."""
+        cut = _common(self.given, self.apart)
+        if cut is None or any(len(pieces) != 1 for pieces in cut[0]):
+            return None
+        axes = iter(range(len(self.given)))
+        grouped = [[next(axes) for _ in pieces] for pieces in cut[1]]
+        order = tuple(axis for i in self.order for axis in grouped[i])
+        return order if tuple(self.given[axis] for axis in order) == self.shape else None
+
     @property
     def nothing(self) -> bool:
         return self.given == self.shape and len(self.order) <= 1
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self._turned is not None:
+            return x.permute(self._turned)
         first, turned, last = self._calls
         if not turned:
             return x.reshape(self.shape)
