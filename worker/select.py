@@ -11,7 +11,7 @@ from app.store import chosen, scores, selections, work
 from app.store.chosen import ACTIONS, Rows
 from app.store.tables import Work
 from worker import selection
-from worker.influence.selection.choosing import coreset, most
+from worker.influence.selection.choosing import coreset, drawn, most
 from worker.influence.selection.labels import SURE
 from worker.influence.selection.noise import Estimate
 from worker.lease import Renewal
@@ -79,8 +79,18 @@ def _clean(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Rene
 def _coreset(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
     assert asked.size is not None  # noqa: S101  (the request tells it)
     labels = table["label"] if asked.request["stratify"] else None
-    index = coreset(table["score"], asked.size, labels)
+    index = coreset(_worthless(mine, asked, table["score"]), asked.size, labels)
     return chosen.rows(np.full(len(index), KEEP, dtype=np.uint8), _columns(index, table))
+
+
+def _worthless(mine: Process, asked: Selecting, score: Any) -> Any:
+    """What a coreset is chosen by, [N]: the higher, the sooner a sample goes."""
+    if asked.request["by"] == "harm":
+        return score
+    alike = asked.request["by"] == "random"
+    return -drawn(
+        np.ones_like(score) if alike else np.abs(score) ** 0.5, selection.influence(mine, asked).seed
+    )
 
 
 def _deletion(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:

@@ -12,6 +12,7 @@ from diffin.models import Job, Json, from_json, id_of
 from diffin.selecting import Selected, Selection
 
 By = Literal["suspicion", "score"]
+KeptBy = Literal["influence", "harm", "random"]
 ManifestFormat = Literal["json", "csv", "dvc"]
 
 
@@ -48,14 +49,19 @@ class SelectionCalls(Calls):
         *,
         size: int | None = None,
         fraction: float | None = None,
+        by: KeptBy | None = None,
         stratify: bool | None = None,
         verify: bool = False,
         seeds: int | None = None,
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Selection:
-        """Proposes samples to keep: so many, or this share; with `stratify` of each class a fair part."""
-        asked = {"size": size, "fraction": fraction, "stratify": stratify}
+        """Proposes samples to keep: so many, or this share; with `stratify` of each class a fair part.
+
+        `by`: `influence`, drawn the likelier the more it matters to the query loss; `harm`, what harms it
+        least; `random`.
+        """
+        asked = {"size": size, "fraction": fraction, "by": by, "stratify": stratify}
         asked |= {"verify": verify, "seeds": seeds}
         return self._select(job, "coreset", asked, name, metadata)
 

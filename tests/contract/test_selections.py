@@ -167,16 +167,29 @@ def test_cleaning_by_score_takes_all_above_the_threshold(
 def test_a_coreset_keeps_the_least_harmful_of_each_class(
     client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
-    plain = selected(client, job, type="coreset", size=50, stratify=False)
+    plain = selected(client, job, type="coreset", size=50, by="harm", stratify=False)
     best = sorted(rows, key=lambda row: (row["score"], row["sample_index"]))[:50]
     assert [one["sample_index"] for one in samples(client, plain)] == [one["sample_index"] for one in best]
-    fair = selected(client, job, type="coreset", fraction=0.5)
+    fair = selected(client, job, type="coreset", fraction=0.5, by="harm")
     assert fair["request"]["stratify"] is True and fair["size"] == SAMPLES // 2
     kept = manifest(client, fair)["keep"]
     for one in fair["result"]["by_class"]:
         assert abs(one["selected"] - one["count"] / 2) <= 1
         mine = sorted((row["score"], row["sample_index"]) for row in rows if row["label"] == one["label"])
         assert {index for _, index in mine[: one["selected"]]} <= set(kept)
+
+
+def test_a_coreset_is_drawn_by_what_matters(
+    client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    first, again = (selected(client, job, type="coreset", fraction=0.3, stratify=False) for _ in range(2))
+    assert first["request"]["by"] == "influence"
+    kept = samples(client, first)
+    assert kept == samples(client, again)
+    mattering = np.mean([abs(row["score"]) for row in kept])
+    at_random = samples(client, selected(client, job, type="coreset", fraction=0.3, by="random"))
+    assert mattering > 1.1 * np.mean([abs(row["score"]) for row in rows])
+    assert mattering > np.mean([abs(row["score"]) for row in at_random])
 
 
 def test_a_deletion_tells_what_it_would_do(

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.influence.selection.choosing import coreset, most, quotas
+from worker.influence.selection.choosing import coreset, drawn, most, quotas
 from worker.influence.selection.labels import suggested
 
 
@@ -46,3 +46,10 @@ def test_another_label_is_suggested_only_where_the_model_says_so() -> None:
     label, confidence = suggested(found, torch.tensor([0.0, 0.0]))
     assert label[0].isnan() and confidence[0].isnan()
     assert label[1].item() == 1 and confidence[1].item() == pytest.approx(0.8)
+
+
+def test_samples_are_drawn_by_their_weights() -> None:
+    weights = np.array([4.0, 1.0, 1.0, 0.0])
+    first = [int(np.argmax(drawn(weights, seed))) for seed in range(600)]
+    assert np.bincount(first, minlength=4) / 600 == pytest.approx([4 / 6, 1 / 6, 1 / 6, 0], abs=0.06)
+    assert (drawn(weights, 1) == drawn(weights, 1)).all()

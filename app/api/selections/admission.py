@@ -72,7 +72,7 @@ def _coreset(session: Session, scored: Scored, body: CoresetIn) -> Asked:
         detail = f"Samples of the task {scored.task} have no classes to keep in proportion: leave it out."
         raise ApiProblem(422, "no_classes", detail, pointer="/stratify")
     stratify = classes if body.stratify is None else body.stratify
-    request = {"size": body.size, "fraction": body.fraction, "stratify": stratify}
+    request = {"size": body.size, "fraction": body.fraction, "by": body.by, "stratify": stratify}
     return Asked(request, _size(scored, body))
 
 

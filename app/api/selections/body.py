@@ -10,6 +10,7 @@ from app.api.resources import INT64, NO_NUL, Body, Metadata, Name, Notes
 from app.catalog.base import refusal
 
 By = Literal["suspicion", "score"]
+KeptBy = Literal["influence", "harm", "random"]
 Size = Annotated[int, Field(ge=1, le=INT64)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -78,13 +79,19 @@ class CleanIn(Verified):
 
 
 class CoresetIn(Verified):
-    """Which samples to keep: those that harm least. Give `size` or `fraction`."""
+    """Which samples to keep. Give `size` or `fraction`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [CORESET]})
 
     type: Literal["coreset"]
     size: Size | None = Field(None, description="Keep so many.")
     fraction: Fraction | None = Field(None, description="Keep this share.")
+    by: KeptBy = Field(
+        "influence",
+        description="`influence`: drawn, the likelier the more a sample matters to the query loss, either "
+        "way (by the square root of |score|); `harm`: those that harm it least; `random`: drawn, each as "
+        "likely. Draws follow the job's seed.",
+    )
     stratify: bool | None = Field(
         None,
         description="Keep classes in proportion, and of rare ones more: each gets at least half an equal "

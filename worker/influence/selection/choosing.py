@@ -15,6 +15,16 @@ def most(values: Floats, size: int) -> Ints:
     return order[:size]
 
 
+def drawn(weights: Floats, seed: int) -> Floats:
+    """Numbers [N] whose k highest are k samples drawn without replacement, by these weights [N], for any k.
+
+    log weight + Gumbel noise (Efraimidis and Spirakis's reservoir, in logarithms).
+    """
+    noise = np.random.default_rng(seed).gumbel(size=len(weights))
+    found: Floats = np.log(np.maximum(weights, np.finfo(np.float64).tiny)) + noise
+    return found
+
+
 def coreset(harm: Floats, size: int, labels: Floats | None = None) -> Ints:
     """Indices of `size` samples to keep, the least harmful first.
 
