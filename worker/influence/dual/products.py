@@ -74,7 +74,8 @@ def _linear(func: Rule, x: Any, weight: Any, bias: Any = None) -> Dual:
     if x1 is None or w1 is None or level_of(x0, x1, w0, w1, b0, b1):
         return _affine(func, x, weight, bias)
     width = x0.shape[-1]
-    change = func(x1.reshape(-1, width), w0, b1).addmm_(x0.reshape(-1, width), w1.t())
+    # not in place: vmap knows no addmm_
+    change = torch.addmm(func(x1.reshape(-1, width), w0, b1), x0.reshape(-1, width), w1.t())
     value = func(x0, w0, b0)
     return Dual(value, change.view(value.shape), level)
 
