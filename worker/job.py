@@ -21,7 +21,7 @@ from worker.influence.methods import METHODS, Method
 from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Task
 from worker.influence.trajectory import Data, Trajectory
-from worker.networks import inputs_of, network_of, task_of
+from worker.networks import network_of, preprocessing_of, task_of
 from worker.problems import UserError
 from worker.process import Process, at_hand
 from worker.runs import Names, read_run
@@ -209,7 +209,7 @@ def scoring(mine: Process, session: Session, job: tables.Job, method: dict[str, 
         train=train,
         query=query,
         query_selection=job.query,
-        preprocessing=Preprocessing(inputs=inputs_of(stored[0]), **stored[0].preprocessing),
+        preprocessing=preprocessing_of(stored[0]),
         device=device,
     )
 

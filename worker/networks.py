@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from sqlalchemy.orm import Session
 from torch import nn
 
+from app import catalog
 from app.catalog import ONNX, config_of
 from app.catalog.language_models import PREFIX
 from app.store import trajectories
@@ -17,6 +18,7 @@ from app.store.blobs import BlobStore
 from app.store.tables import Trajectory
 from worker.influence.networks import ExpectedTensors, build, expected_tensors
 from worker.influence.networks.graph import GraphNetwork
+from worker.influence.preprocessing import Preprocessing
 from worker.influence.task import Loss, Task
 from worker.problems import UserError
 
@@ -82,9 +84,14 @@ def task_of(trajectory: Trajectory, network: nn.Module) -> Task:
     return Task(network, loss, told.get("group_size", 1))
 
 
-def inputs_of(trajectory: Trajectory) -> Literal["features", "image", "tokens"]:
-    """What a sample is to the network."""
-    return config_of(trajectory.architecture).inputs
+def preprocessing_of(trajectory: Trajectory) -> Preprocessing:
+    """How the run's samples are prepared.
+
+    PostgreSQL hands 1e38 back as an integer, which no tensor takes: numbers are read as they were sent.
+    """
+    sent = catalog.Preprocessing.model_validate(trajectory.preprocessing)
+    kind = config_of(trajectory.architecture).inputs
+    return Preprocessing(inputs=kind, scale=sent.scale, mean=tuple(sent.mean), std=tuple(sent.std))
 
 
 def _network(

@@ -23,7 +23,7 @@ from worker.influence.task import Task, Tensors
 from worker.influence.training import State, carries
 from worker.influence.trajectory import Data, Schedule
 from worker.job import pick_device
-from worker.networks import inputs_of, network_of, task_of
+from worker.networks import network_of, preprocessing_of, task_of
 from worker.process import Process, at_hand
 from worker.runs import DTYPE, rates_of, schedule_of
 
@@ -109,7 +109,7 @@ def of_record(mine: Process, session: Session, record: tables.Job) -> TrainJob:
         start=mine.blobs.path(session, start) if start is not None else None,
         train=train,
         query=arrays.get(record.query_dataset_id or ""),
-        preprocessing=Preprocessing(inputs=inputs_of(described), **described.preprocessing),
+        preprocessing=preprocessing_of(described),
         device=device,
     )
 
