@@ -33,19 +33,21 @@ def dataset(service: Service, **body: Any) -> Any:
 
 
 def test_a_data_set_is_made_of_an_upload(service: Service) -> None:
-    upload_id = uploaded(service)
+    inputs, targets = arrays()
+    content = npz(inputs + 0.5, targets)  # which no other test of this service sends
+    upload_id = uploaded(service, content)
     answer = dataset(service, upload_id=upload_id, notes="n", metadata={"a": "b"})
     assert answer.status_code == 202, answer.text
     body = answer.json()
     assert answer.headers["location"] == f"/v1/datasets/{body['id']}"
     assert (body["status"], body["format"], body["filename"]) == ("validating", "npz", "d.npz")
-    assert (body["bytes"], body["sha256"]) == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+    assert (body["bytes"], body["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     again = dataset(service, upload_id=upload_id).json()
     assert service.http.delete(f"/v1/uploads/{upload_id}").status_code == 204
     service.validate(body["id"])
-    assert len(blobs(service, CONTENT)) == 1, "another data set is still to be validated"
+    assert len(blobs(service, content)) == 1, "another data set is still to be validated"
     assert service.http.delete(f"/v1/datasets/{again['id']}").status_code == 204
-    assert blobs(service, CONTENT) == []
+    assert blobs(service, content) == []
     assert service.http.get(f"/v1/datasets/{body['id']}").json()["status"] == "ready"
 
 
