@@ -10,9 +10,9 @@ TOO_LARGE = (
 )
 TITLES = {
     "internal_error": "The service failed",
-    "non_finite": "A score is not a finite number",
+    "non_finite": "Not a finite number",
     "out_of_memory": "One sample does not fit into memory",
-    "shape_mismatch": "The data do not fit the network",
+    "shape_mismatch": "Shapes do not fit",
 }
 
 

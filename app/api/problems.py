@@ -75,7 +75,7 @@ TITLES = {
     "recipe_required": "The job needs a recipe",
     "request_in_flight": "The same request is still in flight",
     "selection_not_finished": "The selection has no samples yet",
-    "shape_mismatch": "The data do not fit the network",
+    "shape_mismatch": "Shapes do not fit",
     "schedule_required": "The recipe needs a schedule",
     "step_out_of_range": "The run is shorter than that",
     "step_taken": "The trajectory has a checkpoint at this step",

@@ -335,6 +335,22 @@ def test_an_attribute_that_is_not_supported_is_named(refuse: Refuse) -> None:
     assert "EyeLike with dtype" in refuse(made, "unsupported_attribute").detail
 
 
+@pytest.mark.parametrize(
+    "divides",
+    [
+        node("SpaceToDepth", ["x"], "a", blocksize=0),
+        node("LpPool", ["x"], "a", kernel_shape=[2, 2], p=0),
+        node("Split", ["x"], "a", num_outputs=0),
+        node("Conv", ["x", "w"], "a", strides=[0, 0]),
+    ],
+    ids=lambda one: str(one.op_type),
+)
+def test_a_division_by_zero_is_the_graphs(refuse: Refuse, divides: NodeProto) -> None:
+    kernel = {"w": np.ones((4, 3, 2, 2), dtype=np.float32)}
+    made = model([divides, node("Flatten", ["a"])], kernel, shape=("batch", 3, 8, 8))
+    assert f"{divides.op_type}, which makes 'a'" in refuse(made, "unsupported_graph").detail
+
+
 def test_half_precision_becomes_float32(load: Load, out: Path) -> None:
     made = model([node("Cast", ["x"], "h", to=TensorProto.FLOAT16), node("MatMul", ["h", "w"], "m"),
                   node("Cast", ["m"], to=TensorProto.FLOAT)], {"w": WEIGHT.T.astype(np.float16)})  # fmt: skip

@@ -96,7 +96,7 @@ def draft(graph: Graph, constants: Mapping[str, Tensor], forms: Mapping[str, Ten
             raise GraphError(
                 f"{node.op} reads {error}, an output of an operator that is not made here"
             ) from error
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ArithmeticError) as error:
             why = (str(error) or type(error).__name__).splitlines()[0]
             raise GraphError(f"{node.op}, which makes {node.outputs[0]!r}: {why}") from error
     made.outputs = tuple(made.name(name) for name in graph.outputs)
