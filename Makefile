@@ -47,7 +47,7 @@ format: install ## put the code into the form that lint asks for
 
 lock: install ## pin anew what pyproject.toml asks for (UPGRADE=1: to the newest versions)
 	@$(PIP) install uv
-	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra worker --extra recorder --group demo --group torch-needs \
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra worker --extra recorder --extra otel --group demo --group torch-needs \
 		--group build --group dev --output-file requirements/lock.txt
 	@$(COMPILE) --constraint requirements/lock.txt --extra worker --group torch-needs --group build \
 		--output-file requirements/server.txt
