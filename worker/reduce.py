@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from app.catalog.options import PerQuery
+from app.store import columns as kept_columns
 from app.store import jobs, scores, work
 from app.store.tables import Work
 from worker import job as influence_job
@@ -36,7 +37,10 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
     suspicious = _suspicion(job, sums)
     result = _result(job, units, sums)
     result |= {"self_influence": has_self, "suspicion": suspicious is not None}
-    with mine.blobs.stage() as matrix, mine.blobs.stage() as ranked:
+    columns = _columns(job, sums, total) | {"suspicion": suspicious}
+    columns["self_influence"] = sums.self_influence if has_self else None
+    with mine.blobs.stage() as matrix, mine.blobs.stage() as ranked, mine.blobs.stage() as beside:
+        kept_columns.write(beside, columns)
         if isinstance(job.asked, PerQuery) and job.asked.per_query:
             write_influences(job, blocks, files, matrix, ranked, job.asked.top_k, renewal.tick)
         with mine.database.transaction() as session:
@@ -45,8 +49,7 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
             if job.asked.by_query:
                 record.influences_blob = mine.blobs.keep(session, matrix)
                 record.ranked_blob = mine.blobs.keep(session, ranked)
-            columns = _columns(job, sums, total) | {"suspicion": suspicious}
-            columns["self_influence"] = sums.self_influence if has_self else None
+            kept_columns.keep(session, mine.blobs, job.id, beside)
             scores.write(session, job.id, columns)
             result["timing"] |= {"seconds": jobs.seconds_running(record), "forward_passes": record.total}
             jobs.succeed(session, mine.blobs, record, result)

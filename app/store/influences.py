@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.store.columns import least
+
 Side = Literal["opponents", "proponents"]
 TOGETHER = 64
 SIDES: tuple[Side, ...] = ("opponents", "proponents")
@@ -39,7 +41,7 @@ def strongest(matrix: NDArray[np.float32], queries: NDArray[np.int64], top: int)
             columns = np.ascontiguousarray(matrix[:, column : column + TOGETHER].T, dtype=np.float64)
         scores = columns[column % TOGETHER]
         for side, key in enumerate((-scores, scores)):
-            rows = _least(key, top)
+            rows = least(key, top)
             found["samples"][column, side] = rows
             found["scores"][column, side] = scores[rows]
     return found
@@ -60,13 +62,6 @@ def ranked(path: Path, query_index: int, side: Side, after: int = 0) -> Iterator
     row, which = found[at[0]], SIDES.index(side)
     pairs = zip(row["samples"][which][after:].tolist(), row["scores"][which][after:].tolist(), strict=True)
     return (Ranked(rank, sample, score) for rank, (sample, score) in enumerate(pairs, start=after + 1))
-
-
-def _least(key: NDArray[np.float64], top: int) -> NDArray[np.int64]:
-    """Rows of the `top` least values, in order, ties by row."""
-    limit = np.partition(key, top - 1)[top - 1]
-    rows = np.flatnonzero(key <= limit)  # in a tie at the limit more than are wanted, by row
-    return rows[np.argsort(key[rows], kind="stable")][:top]
 
 
 def _records(top: int) -> np.dtype[Any]:

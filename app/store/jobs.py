@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app.store import evaluations, events, exports, scores, selections, training, work
+from app.store import columns, evaluations, events, exports, scores, selections, training, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Job, JobTrajectory, Trajectory, Work
@@ -248,6 +248,7 @@ def delete(session: Session, blobs: BlobStore, job: Job) -> None:
     exports.drop_of(session, blobs, job_id=job.id)
     selections.drop_of(session, blobs, job.id)
     scores.drop(session, job.id)
+    columns.drop(session, blobs, job.id)
     evaluations.drop(session, blobs, job.id)
     events.drop(session, job.id)
     session.delete(job)

@@ -13,7 +13,7 @@ from app.store.tables.inputs import (
     UploadPart,
 )
 from app.store.tables.jobs import Event, Job, JobTrajectory, TrainingState, Work
-from app.store.tables.results import Evaluation, Export, Score, Selection, SelectionFile
+from app.store.tables.results import Evaluation, Export, Score, ScoreColumns, Selection, SelectionFile
 from app.store.tables.service import ApiKey, IdempotencyKey, Worker
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "JobTrajectory",
     "Resource",
     "Score",
+    "ScoreColumns",
     "Selection",
     "SelectionFile",
     "TrainingState",

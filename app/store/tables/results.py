@@ -37,6 +37,15 @@ class Score(Base):
     suspicion: Mapped[float | None]
 
 
+class ScoreColumns(Base):
+    """The numbers of a job's scores once more, as a file by column: what `app.store.columns` reads."""
+
+    __tablename__ = "score_columns"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    blob: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+
+
 class Evaluation(Base):
     """What each retraining of a job that evaluates showed, as a file of JSON."""
 
