@@ -15,8 +15,11 @@ from types import FrameType
 import uvicorn
 
 from app.settings import MIB, Settings
+from app.store import keys, sessions
+from app.store.db import Database
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+LINK_SECONDS = 600.0
 COMMAND = [sys.executable, "-m", "diffin.cli"]
 
 
@@ -53,11 +56,12 @@ def serve(settings: Settings | None = None) -> None:
     _refuse_if_taken(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     subprocess.run([*COMMAND, "migrate"], check=True)
-    key = settings.first_key
     signal.signal(signal.SIGTERM, _interrupt)
     workers = [SupervisedWorker() for _ in range(settings.workers)]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"diffin  http://{host}:{settings.port}  docs at /docs\nkey     {key}", flush=True)
+    address = f"http://{host}:{settings.port}"
+    print(f"diffin  {address}  docs at /docs\nkey     {settings.first_key}", flush=True)
+    print(f"page    {address}/sign-in?link={_invitation(settings)}  (once, within 10 minutes)", flush=True)
     try:
         with suppress(KeyboardInterrupt):
             api(settings)
@@ -66,6 +70,17 @@ def serve(settings: Settings | None = None) -> None:
             worker.ask_to_stop()
         for worker in workers:
             worker.wait()
+
+
+def _invitation(settings: Settings) -> str:
+    """A token that signs a browser in, so that nobody has to paste the key."""
+    database = Database(settings.database_url)
+    with database.transaction() as session:
+        keys.ensure_first(session, settings.secret, settings.first_key)
+        key = keys.find(session, settings.secret, settings.first_key)
+        token = sessions.invite(session, settings.secret, key.id, LINK_SECONDS) if key else ""
+    database.engine.dispose()
+    return token
 
 
 def _refuse_if_taken(settings: Settings) -> None:

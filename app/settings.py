@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     exit_with_parent: bool = Field(False, description="A worker stops when what started it is gone.")
     lease_seconds: float = Field(15.0, ge=1, description="How long a silent worker keeps its work.")
     max_attempts: int = Field(5, ge=1, description="How often a unit of work is tried before its job fails.")
+    session_hours: float = Field(24.0, gt=0, description="How long the page keeps somebody signed in.")
     max_upload_bytes: int = Field(5 * GIB, ge=1, description="Largest file accepted in one request.")
     max_resumable_bytes: int = Field(64 * GIB, ge=1, description="Largest file accepted in parts.")
     upload_hours: float = Field(

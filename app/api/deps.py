@@ -6,14 +6,16 @@ import logging
 from typing import Annotated, NamedTuple
 
 from fastapi import BackgroundTasks, Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.api import cookies
 from app.api.problems import ApiProblem
 from app.settings import Settings
-from app.store import keys
+from app.store import keys, sessions
 from app.store.blobs import BlobStore
 from app.store.db import Database
+from app.store.tables import ApiKey
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,14 @@ bearer = HTTPBearer(
     auto_error=False,
     scheme_name="API key",
     description="`Authorization: Bearer <key>`, as printed at the start.",
+)
+
+
+cookie = APIKeyCookie(
+    name=cookies.NAME,
+    auto_error=False,
+    scheme_name="Session",
+    description=f"The page's session; writes need its token in `{cookies.CSRF_HEADER}` as well.",
 )
 
 
@@ -59,19 +69,41 @@ def _authenticated(
     settings: Config,
     database: Db,
     sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    session_token: Annotated[str | None, Depends(cookie)],
 ) -> Principal:
-    """Who asks. Reading wants the scope `read`, anything else `write`; `admin` may do both.
+    """Who asks, by key or by the page's session. Reading wants the scope `read`, anything else `write`;
+    `admin` may do both.
 
     Raises:
-        ApiProblem: 401 without a live key, 403 with one of too little scope.
+        ApiProblem: 401 without a live key, 403 with one of too little scope, or when a write by cookie is not
+            the page's own.
     """
-    if sent is None:
+    if sent is not None:
+        text = sent.credentials.encode("latin-1").decode(errors="replace")  # headers arrive as latin-1
+        with database.snapshot() as session:
+            key = keys.find(session, settings.secret, text)
+        if key is None:
+            raise _unauthorized("No live API key reads so; the service prints its first key at the start.")
+    elif session_token is not None:
+        key = signed_in(settings, database, session_token)
+        if key is None:
+            raise _unauthorized("This session is over; sign in again at /sign-in, or send an API key.")
+        if request.method not in cookies.SAFE:
+            token = sessions.csrf_token(settings.secret, session_token)
+            cookies.refuse_forged(request, token, request.headers.get(cookies.CSRF_HEADER))
+    else:
         raise _unauthorized("Send an API key: Authorization: Bearer <key>.")
-    text = sent.credentials.encode("latin-1").decode(errors="replace")  # headers arrive as latin-1
+    return permitted(request, background, database, key)
+
+
+def signed_in(settings: Settings, database: Database, session_token: str) -> ApiKey | None:
+    """The live key of the session with this token."""
     with database.snapshot() as session:
-        key = keys.find(session, settings.secret, text)
-    if key is None:
-        raise _unauthorized("No live API key reads so; the service prints its first key at the start.")
+        return sessions.find(session, settings.secret, session_token)
+
+
+def permitted(request: Request, background: BackgroundTasks, database: Database, key: ApiKey) -> Principal:
+    """What the key may do, its use being noted. Raises 403 when this request wants a scope that it lacks."""
     if keys.stale(key):
         background.add_task(_touch, database, key.id)
     needed = "read" if request.method in ("GET", "HEAD") else "write"

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
@@ -38,7 +38,6 @@ def install(app: FastAPI) -> None:
     """Adds `/docs` and its assets."""
     app.mount(ASSETS, StaticFiles(directory=_assets()), name="docs-static")
     app.add_api_route("/docs", _page, include_in_schema=False, response_class=HTMLResponse)
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
 
 
 def _assets() -> Path:

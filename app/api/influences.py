@@ -56,7 +56,7 @@ def list_influences(
     binding = "influences", job_id, query_index, order
     (after,) = paging.after(*binding) or (0,)
     with database.snapshot() as session:
-        scored = _computed(session, caller.project_id, job_id)
+        scored = computed(session, caller.project_id, job_id)
         job = scored.job
         found = ranked(blobs.path(session, job.ranked_blob or ""), query_index, order, after)
         if found is None:
@@ -91,7 +91,7 @@ def get_influences(request: Request, job_id: JobId, caller: Caller, database: Db
     takes a part. Columns stand in the order of the job's `query`: by index, or as its `indices` have it.
     """
     with database.snapshot() as session:
-        job = _computed(session, caller.project_id, job_id).job
+        job = computed(session, caller.project_id, job_id).job
         path = blobs.path(session, job.influences_blob or "")
     headers = {"ETag": f'"{job.influences_blob}"', "Cache-Control": "private, no-cache"}
     if known(request, headers["ETag"]):
@@ -101,7 +101,8 @@ def get_influences(request: Request, job_id: JobId, caller: Caller, database: Db
     )
 
 
-def _computed(session: Session, project_id: str, job_id: str) -> Scored:
+def computed(session: Session, project_id: str, job_id: str) -> Scored:
+    """The job, if it scored by query; else 409 `not_computed`."""
     scored = scored_job(session, project_id, job_id)
     if scored.job.influences_blob is None:
         detail = "This job did not score by query; start one with per_query: true."

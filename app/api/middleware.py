@@ -1,4 +1,4 @@
-"""Around every request: its id, its size limit, its count and latency."""
+"""Around every request: its id, its size limit, its count and latency, what browsers may do with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.metrics import Metrics
 from app.api.problems import ApiProblem
 
+# What an answer may do in a browser, unless it says so itself: nothing that is not served from here. With
+# `no-referrer` browsers would send our own page's forms without an origin.
+SAFE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; "
+    "script-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
 SAFE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
@@ -35,6 +43,25 @@ class RequestId:
             await send(message)
 
         await self.app(scope, receive, send_named)
+
+
+class SafeHeaders:
+    """Tells browsers to run, frame and guess nothing, and to keep no page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self.app(scope, receive, send_safe)
 
 
 class BodyLimit:

@@ -31,6 +31,7 @@ TITLES = {
     "batch_too_large": "The data give no batch",
     "batch_order_mismatch": "The batch order does not fit the run",
     "client_disconnected": "The client went away",
+    "csrf_failed": "The request is not the page's own",
     "data_sets_differ": "The jobs scored different data",
     "digest_mismatch": "The bytes are not those announced",
     "empty_file": "The file is empty",

@@ -10,7 +10,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.store import datasets, exports, idempotency, jobs, selections, trajectories, uploads, work
+from app.store import (
+    datasets,
+    exports,
+    idempotency,
+    jobs,
+    selections,
+    sessions,
+    trajectories,
+    uploads,
+    work,
+)
 from app.store.blobs import BlobStore
 from app.store.db import Database
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Export, TrajectoryFile, Work
@@ -50,11 +60,12 @@ def sweep(
 
 
 def tidy(database: Database, blobs: BlobStore) -> None:
-    """What need not be done every second: old answers, exports and uploads, jobs that stayed `cancelling`,
-    files nobody names.
+    """What need not be done every second: old answers, sessions, exports and uploads, jobs that stayed
+    `cancelling`, files nobody names.
     """
     with database.transaction() as session:
         idempotency.purge(session)
+        sessions.purge(session)
         exports.expire(session, blobs)
         uploads.expire(session, blobs)
     with database.snapshot() as session:

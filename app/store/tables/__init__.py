@@ -14,7 +14,7 @@ from app.store.tables.inputs import (
 )
 from app.store.tables.jobs import Event, Job, JobTrajectory, TrainingState, Work
 from app.store.tables.results import Evaluation, Export, Score, ScoreColumns, Selection, SelectionFile
-from app.store.tables.service import ApiKey, IdempotencyKey, Worker
+from app.store.tables.service import ApiKey, IdempotencyKey, WebSession, Worker
 
 __all__ = [
     "ApiKey",
@@ -39,6 +39,7 @@ __all__ = [
     "TrajectoryFile",
     "Upload",
     "UploadPart",
+    "WebSession",
     "Work",
     "Worker",
 ]

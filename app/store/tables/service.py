@@ -1,11 +1,11 @@
-"""The service's own: keys, answers that are replayed, workers."""
+"""The service's own: keys, sessions, answers that are replayed, workers."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text
+from sqlalchemy import ForeignKey, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.db import utcnow
@@ -25,6 +25,21 @@ class ApiKey(Base):
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class WebSession(Base):
+    """Someone signed in to the page with a key (`session`), or invited to be, once (`link`).
+
+    The digest is that of a random token, which the browser has and nobody else.
+    """
+
+    __tablename__ = "sessions"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    expires_at: Mapped[float]
 
 
 class IdempotencyKey(Base):
