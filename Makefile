@@ -99,7 +99,7 @@ python:
 
 servers:
 	@tools/need.sh postgresql "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb" \
-		redis-server "command -v redis-server" curl "command -v curl"
+		redis-server "command -v redis-server" curl "command -v curl" chromium "command -v chromium"
 
 compose:
 	@tools/need.sh docker-compose "command -v docker-compose"

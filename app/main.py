@@ -10,7 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from app import queue
+from app import queue, ui
 from app.api import (
     batch_orders,
     capabilities,
@@ -33,7 +33,7 @@ from app.api import (
 )
 from app.api.jobs import routes as jobs
 from app.api.metrics import Metrics
-from app.api.middleware import BodyLimit, Measured, RequestId
+from app.api.middleware import BodyLimit, Measured, RequestId, SafeHeaders
 from app.api.selections import content
 from app.api.selections import routes as selections
 from app.api.uploads import routes as uploads
@@ -95,9 +95,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(noun.router)
     docs.install(app)
     problems.install(app)
+    ui.install(app)
 
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(RequestId)  # the last one added is the outermost
     return app
 

@@ -1,1 +1,31 @@
 """The page: what a team looks at and decides by, rendered on the server from the same store as the API."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from app.ui import (
+    acts,
+    errors,
+    gallery,
+    insights,
+    live,
+    overview,
+    pictures,
+    queries,
+    sample,
+    sign_in,
+    visitors,
+)
+from app.ui.shell import ASSETS, STATIC
+
+
+def install(app: FastAPI) -> None:
+    """Adds the page to the application, after its own problems are installed."""
+    app.mount(ASSETS, StaticFiles(directory=STATIC), name="ui-static")
+    app.state.sign_in_attempts = sign_in.attempts()
+    for part in (sign_in, overview, live, acts, gallery, sample, insights, queries, pictures):
+        app.include_router(part.router)
+    visitors.install(app)
+    errors.install(app)

@@ -45,8 +45,8 @@ def test_the_page_needs_nothing_from_anywhere_else(service: Service) -> None:
         assert httpx.get(f"{service.url}{asset}").status_code == 200
 
 
-def test_the_root_leads_to_the_page(service: Service) -> None:
-    assert httpx.get(service.url, follow_redirects=True).url.path == "/docs"
+def test_the_root_leads_to_the_sign_in(service: Service) -> None:
+    assert httpx.get(service.url, follow_redirects=True).url.path == "/sign-in"
 
 
 def test_every_operation_is_summed_up_and_tells_its_problems(document: dict[str, Any]) -> None:

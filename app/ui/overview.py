@@ -1,0 +1,78 @@
+"""The first page: jobs and how they stand, what failed and why, and what is stored."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.api.deps import Blobs, Config, Db
+from app.api.health import alive_seconds
+from app.store import jobs, pages, workers
+from app.store.tables import Blob, Dataset, Job, Trajectory
+from app.ui import state
+from app.ui.shell import render
+from app.ui.visitors import PageCaller
+
+router = APIRouter(include_in_schema=False)
+
+SHOWN = 50  # jobs a page
+
+
+@router.get("/")
+def show(
+    request: Request,
+    caller: PageCaller,
+    settings: Config,
+    database: Db,
+    blobs: Blobs,
+    before: Annotated[str | None, Query()] = None,
+) -> HTMLResponse:
+    """Jobs, newest first."""
+    after = [before] if before else None
+    with database.snapshot() as session:
+        found = list(pages.newest(session, Job, caller.project_id, SHOWN + 1, after=after))
+        rows, more = found[:SHOWN], len(found) > SHOWN
+        done = jobs.completed_each(session, rows)
+        return render(
+            request,
+            "overview.html",
+            caller=caller,
+            here="overview",
+            jobs=[_row(session, job, done[job.id]) for job in rows],
+            next=rows[-1].id if more else None,
+            first=before is None,
+            storage=_storage(session, caller.project_id) | _disk(blobs.folder),
+            workers=len(workers.alive(session, alive_seconds(settings))),
+        )
+
+
+def _row(session: Session, job: Job, done: int) -> dict[str, Any]:
+    return {
+        "job": job,
+        "title": state.title(job),
+        "kind": state.KINDS[job.type],
+        "method": state.method(job),
+        "progress": jobs.progress(session, job, done),
+        "seconds": jobs.seconds_running(job) if job.started_at else None,
+    }
+
+
+def _storage(session: Session, project_id: str) -> dict[str, int]:
+    """What the project keeps, and how much the service keeps in all."""
+    counts = {
+        name: session.execute(
+            select(func.count()).select_from(table).where(table.project_id == project_id)
+        ).scalar_one()
+        for name, table in (("datasets", Dataset), ("trajectories", Trajectory), ("jobs", Job))
+    }
+    kept = session.execute(select(func.coalesce(func.sum(Blob.bytes), 0))).scalar_one()
+    return counts | {"bytes": int(kept)}
+
+
+def _disk(folder: Any) -> dict[str, int]:
+    return {"free": shutil.disk_usage(folder).free}

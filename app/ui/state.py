@@ -1,0 +1,47 @@
+"""How a job stands, in what pages say of it at their head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.store import jobs
+from app.store.tables import Dataset, Job, Selection, Trajectory
+
+KINDS = {"influence": "scores", "train": "training", "evaluate": "evaluation"}
+
+
+def of(session: Session, job: Job) -> dict[str, Any]:
+    """The context of a page about a job: it, its inputs by name, its progress, and what hangs on it."""
+    runs = [(one, session.get(Trajectory, one)) for one in job.trajectory_ids]
+    inputs = {"training": job.train_dataset_id, "query": job.query_dataset_id}
+    found = {role: session.get(Dataset, one) for role, one in inputs.items() if one}
+    result = job.result or {}
+    chosen = select(func.count()).select_from(Selection).where(Selection.job_id == job.id)
+    return {
+        "job": job,
+        "title": title(job),
+        "kind": KINDS[job.type],
+        "progress": jobs.progress(session, job),
+        "seconds": jobs.seconds_running(job) if job.started_at else None,
+        "runs": [(one, run.name if run is not None and run.name else one) for one, run in runs],
+        "inputs": {role: dataset for role, dataset in found.items() if dataset is not None},
+        "method": method(job),
+        "warnings": result.get("warnings") or [],
+        "by_query": result.get("per_query"),
+        "selections": session.execute(chosen).scalar_one(),
+    }
+
+
+def title(job: Job) -> str:
+    """What a job is called: its name, or what it does."""
+    return job.name or {"influence": f"{method(job)} scores"}.get(job.type, f"{job.type} job")
+
+
+def method(job: Job) -> str:
+    """The method in a word or two: its name, and its resolution where it has one."""
+    told = job.method or {}
+    extra = told.get("resolution")
+    return " ".join(filter(None, [told.get("name", ""), f"({extra})" if extra else ""]))
