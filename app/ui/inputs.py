@@ -1,0 +1,135 @@
+"""What was sent: data sets and runs, how each stands, and who uses it; renamed and deleted."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy.orm import Session
+
+from app.api.datasets import DatasetId, found_dataset
+from app.api.deps import Blobs, Db
+from app.api.resources import NO_NUL, GivenName, deleting, refuse_use
+from app.api.trajectories import TrajectoryId, found_trajectory
+from app.store import datasets, jobs, pages, trajectories, uses
+from app.store.tables import Dataset, Trajectory
+from app.ui import state
+from app.ui.shell import render
+from app.ui.visitors import PageCaller, PageWriter
+
+router = APIRouter(include_in_schema=False)
+
+SHOWN = 50  # of each kind a page
+JOBS = 50  # that use one
+
+Before = Annotated[str | None, Query(max_length=64, pattern=NO_NUL)]
+
+
+@router.get("/inputs")
+def show(
+    request: Request,
+    caller: PageCaller,
+    database: Db,
+    blobs: Blobs,
+    sets_before: Before = None,
+    runs_before: Before = None,
+) -> HTMLResponse:
+    """Data sets and runs, newest first."""
+    with database.snapshot() as session:
+        sets, more_sets = _page(session, Dataset, caller.project_id, sets_before)
+        runs, more_runs = _page(session, Trajectory, caller.project_id, runs_before)
+        set_ids, run_ids = [one.id for one in sets], [one.id for one in runs]
+        return render(
+            request,
+            "inputs.html",
+            caller=caller,
+            here="inputs",
+            sets=sets,
+            set_uses=uses.of_datasets(session, set_ids),
+            runs=runs,
+            run_uses=uses.of_trajectories(session, run_ids),
+            checkpoints=uses.checkpoints(session, run_ids),
+            older_sets=set_ids[-1] if more_sets else None,
+            older_runs=run_ids[-1] if more_runs else None,
+            first=sets_before is None and runs_before is None,
+            sent=uses.sent(session, caller.project_id),
+            free=shutil.disk_usage(blobs.folder).free,
+        )
+
+
+def _page(session: Session, table: Any, project_id: str, before: str | None) -> tuple[list[Any], bool]:
+    found = pages.newest(session, table, project_id, SHOWN + 1, after=[before] if before else None)
+    return list(found[:SHOWN]), len(found) > SHOWN
+
+
+@router.get("/trajectories/{trajectory_id}")
+def show_run(
+    request: Request, trajectory_id: TrajectoryId, caller: PageCaller, database: Db
+) -> HTMLResponse:
+    """One run: its network, how it was trained, its checkpoints and files, and the jobs over it."""
+    with database.snapshot() as session:
+        run = found_trajectory(session, caller.project_id, trajectory_id)
+        used = uses.jobs_with(session, caller.project_id, JOBS, trajectory_id=trajectory_id)
+        parts = [*run.files, *run.checkpoints, *([run.batch_order] if run.batch_order else [])]
+        return render(
+            request,
+            "trajectory.html",
+            caller=caller,
+            here="inputs",
+            run=run,
+            jobs=told_jobs(used),
+            last=next((one for one in used if one.train_dataset_id), None),
+            waiting=any(one.status == "validating" for one in parts),
+            num_ready=sum(one.status == "ready" for one in run.checkpoints),
+        )
+
+
+def told_jobs(found: Any) -> list[dict[str, Any]]:
+    """Jobs as rows of a list."""
+    return [
+        {"job": one, "title": state.title(one), "kind": state.KINDS[one.type], "method": state.method(one)}
+        for one in found
+    ]
+
+
+# ---------------------------------------------------------------- what forms do
+@router.post("/datasets/{dataset_id}/rename")
+def rename_set(
+    dataset_id: DatasetId, caller: PageWriter, database: Db, name: Annotated[GivenName, Form()]
+) -> RedirectResponse:
+    with database.transaction() as session:
+        found_dataset(session, caller.project_id, dataset_id).name = name
+    return RedirectResponse(f"/datasets/{dataset_id}", 303)
+
+
+@router.post("/datasets/{dataset_id}/delete")
+def delete_set(dataset_id: DatasetId, caller: PageWriter, database: Db, blobs: Blobs) -> RedirectResponse:
+    """Refused while a job names it."""
+    with deleting("The data set"), database.transaction() as session:
+        dataset = found_dataset(session, caller.project_id, dataset_id)
+        refuse_use("The data set", jobs.using(session, dataset_id=dataset_id))
+        datasets.delete(session, blobs, dataset)
+    return RedirectResponse("/inputs", 303)
+
+
+@router.post("/trajectories/{trajectory_id}/rename")
+def rename_run(
+    trajectory_id: TrajectoryId, caller: PageWriter, database: Db, name: Annotated[GivenName, Form()]
+) -> RedirectResponse:
+    with database.transaction() as session:
+        found_trajectory(session, caller.project_id, trajectory_id).name = name
+    return RedirectResponse(f"/trajectories/{trajectory_id}", 303)
+
+
+@router.post("/trajectories/{trajectory_id}/delete")
+def delete_run(
+    trajectory_id: TrajectoryId, caller: PageWriter, database: Db, blobs: Blobs
+) -> RedirectResponse:
+    """Refused while a job names it; otherwise it goes with its checkpoints."""
+    with deleting("The run"), database.transaction() as session:
+        run = found_trajectory(session, caller.project_id, trajectory_id, lock=True)
+        refuse_use("The run", jobs.using(session, trajectory_id=trajectory_id))
+        trajectories.delete(session, blobs, run)
+    return RedirectResponse("/inputs", 303)
