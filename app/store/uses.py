@@ -47,7 +47,7 @@ def of_trajectories(session: Session, ids: Sequence[str]) -> dict[str, int]:
     """How many jobs are over each of these trajectories."""
     query = select(JobTrajectory.trajectory_id, func.count()).where(JobTrajectory.trajectory_id.in_(ids))
     counted = session.execute(query.group_by(JobTrajectory.trajectory_id))
-    return dict.fromkeys(ids, 0) | {one: count for one, count in counted}
+    return dict.fromkeys(ids, 0) | dict(counted.tuples())
 
 
 def checkpoints(session: Session, ids: Sequence[str]) -> dict[str, Checkpoints]:

@@ -65,9 +65,7 @@ def _page(session: Session, table: Any, project_id: str, before: str | None) -> 
 
 
 @router.get("/trajectories/{trajectory_id}")
-def show_run(
-    request: Request, trajectory_id: TrajectoryId, caller: PageCaller, database: Db
-) -> HTMLResponse:
+def show_run(request: Request, trajectory_id: TrajectoryId, caller: PageCaller, database: Db) -> HTMLResponse:
     """One run: its network, how it was trained, its checkpoints and files, and the jobs over it."""
     with database.snapshot() as session:
         run = found_trajectory(session, caller.project_id, trajectory_id)

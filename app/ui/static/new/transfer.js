@@ -1,0 +1,63 @@
+// Files on their way to the service: whole, or in parts where they are large.
+import { ask, isCancelled, Problem, send } from "./api.js";
+
+export const WHOLE = 64 * 1024 * 1024; // larger ones go in parts
+const TRIES = 4;
+
+/**
+ * Posts a file with fields to `path`, and returns what the service made of it.
+ * `onProgress(share)` goes from 0 to 1.
+ */
+export async function post(path, file, fields, { onProgress = () => {}, signal, whole = WHOLE } = {}) {
+  if (file.size > whole) {
+    const upload_id = await inParts(file, { onProgress, signal });
+    return ask("POST", path, { ...fields, upload_id }, { signal });
+  }
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    form.append(name, typeof value === "string" ? value : JSON.stringify(value));
+  }
+  form.append("file", file, file.name);
+  return send("POST", path, form, { onProgress: (sent) => onProgress(Math.min(1, sent / (file.size || 1))), signal });
+}
+
+/** Sends a file part by part, each again where the connection breaks; returns the upload's id. */
+export async function inParts(file, { onProgress = () => {}, signal } = {}) {
+  const upload = await ask("POST", "/v1/uploads", { filename: file.name, bytes: file.size }, { signal });
+  const path = `/v1/uploads/${upload.id}`;
+  try {
+    for (let number = 1; number <= upload.num_parts; number++) {
+      const start = (number - 1) * upload.part_bytes;
+      const part = file.slice(start, Math.min(file.size, start + upload.part_bytes));
+      await patiently(signal, () => send("PUT", `${path}/parts/${number}`, part, {
+        onProgress: (sent) => onProgress(Math.min(1, (start + Math.min(sent, part.size)) / file.size)),
+        signal,
+      }));
+    }
+    await ask("POST", `${path}/complete`, undefined, { signal });
+    return upload.id;
+  } catch (error) {
+    ask("DELETE", path).catch(() => {}); // it would expire by itself
+    throw error;
+  }
+}
+
+async function patiently(signal, act) {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await act();
+    } catch (error) {
+      const passing = error instanceof Problem && (error.status === 0 || error.status === 409 || error.status >= 500);
+      if (isCancelled(error) || !passing || tried === TRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** tried));
+    }
+  }
+}
+
+/** A file's size as people read it. */
+export function size(bytes) {
+  let amount = bytes, at = 0;
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  while (amount >= 1000 && at < units.length - 1) { amount /= 1000; at++; }
+  return `${amount.toLocaleString("en", { maximumFractionDigits: at && amount < 100 ? 1 : 0 })} ${units[at]}`;
+}
