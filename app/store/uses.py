@@ -16,7 +16,7 @@ class Checkpoints(NamedTuple):
     """How many checkpoints a trajectory has, how many of them were refused or are not read yet, and their
     bytes as sent."""
 
-    count: int
+    total: int
     invalid: int
     validating: int
     bytes: int
@@ -38,8 +38,9 @@ def of_datasets(session: Session, ids: Sequence[str]) -> dict[str, int]:
         or_(Job.train_dataset_id.in_(ids), Job.query_dataset_id.in_(ids))
     )
     for train, other, count in session.execute(query.group_by(Job.train_dataset_id, Job.query_dataset_id)):
-        for one in {train, other} & found.keys():
-            found[one] += count
+        for one in {train, other}:
+            if one in found:
+                found[one] += count
     return found
 
 
@@ -47,7 +48,7 @@ def of_trajectories(session: Session, ids: Sequence[str]) -> dict[str, int]:
     """How many jobs are over each of these trajectories."""
     query = select(JobTrajectory.trajectory_id, func.count()).where(JobTrajectory.trajectory_id.in_(ids))
     counted = session.execute(query.group_by(JobTrajectory.trajectory_id))
-    return dict.fromkeys(ids, 0) | dict(counted.tuples())
+    return dict.fromkeys(ids, 0) | dict(counted.all())
 
 
 def checkpoints(session: Session, ids: Sequence[str]) -> dict[str, Checkpoints]:

@@ -28,7 +28,20 @@ def install(app: FastAPI) -> None:
     """Adds the page to the application, after its own problems are installed."""
     app.mount(ASSETS, StaticFiles(directory=STATIC), name="ui-static")
     app.state.sign_in_attempts = sign_in.attempts()
-    for part in (sign_in, overview, live, new, inputs, browse, acts, gallery, sample, insights, queries, pictures):
+    for part in (
+        sign_in,
+        overview,
+        live,
+        new,
+        inputs,
+        browse,
+        acts,
+        gallery,
+        sample,
+        insights,
+        queries,
+        pictures,
+    ):
         app.include_router(part.router)
     visitors.install(app)
     errors.install(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ SIZE = 48  # samples a page
 MOST_BARS = 200  # classes drawn; the rest is told in words
 
 
-class Bar(NamedTuple):
+@dataclass(frozen=True)
+class Bar:
     """How many samples a class has; `share` of the largest."""
 
     label: int
@@ -37,7 +39,8 @@ class Bar(NamedTuple):
     share: float
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """One sample of a data set."""
 
     index: int

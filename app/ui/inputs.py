@@ -70,7 +70,8 @@ def show_run(request: Request, trajectory_id: TrajectoryId, caller: PageCaller, 
     with database.snapshot() as session:
         run = found_trajectory(session, caller.project_id, trajectory_id)
         used = uses.jobs_with(session, caller.project_id, JOBS, trajectory_id=trajectory_id)
-        parts = [*run.files, *run.checkpoints, *([run.batch_order] if run.batch_order else [])]
+        states = [one.status for one in run.files] + [one.status for one in run.checkpoints]
+        states += [run.batch_order.status] if run.batch_order else []
         return render(
             request,
             "trajectory.html",
@@ -79,7 +80,7 @@ def show_run(request: Request, trajectory_id: TrajectoryId, caller: PageCaller, 
             run=run,
             jobs=told_jobs(used),
             last=next((one for one in used if one.train_dataset_id), None),
-            waiting=any(one.status == "validating" for one in parts),
+            waiting="validating" in states,
             num_ready=sum(one.status == "ready" for one in run.checkpoints),
         )
 

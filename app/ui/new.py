@@ -31,6 +31,16 @@ router = APIRouter(include_in_schema=False)
 
 LISTED = 200  # data sets and runs to choose from
 TRAINED = ("cnn", "mlp", "linear", "transformer")  # networks proposed from data alone
+IN_WORDS = {
+    "diff_in": "How each training sample moved the query loss over the whole run: the method to begin with.",
+    "diff_in_eq9": "The formula as it was published, to reproduce its figures.",
+    "tracin": "The first-order part of Diff-In alone: cheaper, and rougher.",
+    "influence_function": "By the last checkpoint only: for when there is one.",
+    "self_influence": "What each sample did to its own loss: outliers and wrong labels, with no query set.",
+    "grad_norm": "How hard each sample pulled at the network, with no query set.",
+    "el2n": "How wrong the predictions are, early in the run above all, with no query set.",
+    "loss": "Each sample's own loss: the cheapest way to find wrong labels, with no query set.",
+}
 NEW_JOB: TypeAdapter[Any] = TypeAdapter(NewJob)
 OTHER_ENDINGS = [ending for endings in FORMATS.values() for ending in endings]
 
@@ -186,6 +196,7 @@ def _form(
         sets=[(one, told_set(one)) for one in sets],
         runs=[(one, counts[one.id]) for one in runs],
         methods=list(METHODS.values()),
+        in_words=IN_WORDS,
         trained=TRAINED,
         endings=",".join([*OTHER_ENDINGS, *TAR]),
         arrays=",".join(ARRAYS),

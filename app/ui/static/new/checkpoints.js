@@ -114,9 +114,10 @@ export function checkpoints(box, { perEpoch }) {
       await Promise.all(open.filter((one) => one.status === "validating").map((one) => check(one, signal)));
       const refused = rows.filter((one) => one.status !== "ready");
       if (!refused.length) return rows.length;
-      (refused[0].step.ariaInvalid === "true" || refused[0].status === "failed" ? refused[0].step : refused[0].remove).focus();
+      const at = refused[0].status === "failed" ? refused[0].step : refused[0].remove;
+      at.focus();
       const detail = `${refused.length} of ${rows.length} checkpoints were refused: each row says why. Mend or leave them out, and send again.`;
-      throw Object.assign(new Problem({ detail }), { told: true });
+      throw Object.assign(new Problem({ detail }), { told: true, at });
     },
   };
 }

@@ -77,8 +77,7 @@ export function dataset(box, { like = null, whole } = {}) {
       return found;
     } catch (error) {
       if (isCancelled(error)) { input.value = ""; unsent = null; columns.hidden = true; return null; }
-      say(box, error.message);
-      throw error;
+      throw Object.assign(error, { told: true, at: say(box, error.message) });
     } finally {
       transfer.hidden = true;
       controller = null;

@@ -14,7 +14,7 @@ export async function method(form) {
     const one = chosen();
     const { per_sample_per_checkpoint: passes, curvature } = one.cost;
     form.querySelector("[data-about-method]").textContent =
-      `${one.description} Cost: ${passes} forward passes a sample and checkpoint${curvature === "none" ? "" : `, and ${curvature}`}.`;
+      `${select.selectedOptions[0].dataset.words} Cost: ${passes} forward ${passes === 1 ? "pass" : "passes"} a sample and checkpoint${curvature === "none" ? "" : `, and ${curvature}`}.`;
     perQuery.hidden = !("per_query" in one.schema.properties);
     fill(options, one.schema, {}, { skip: ["name", "per_query"] });
   };

@@ -55,7 +55,7 @@ form.addEventListener("submit", async (event) => {
   } catch (error) {
     doing("");
     if (isCancelled(error)) doing("Cancelled.");
-    else if (error.told) doing(error.message);
+    else if (error.told) error.at?.focus();
     else show(form, error);
   } finally {
     button.disabled = false;
