@@ -77,7 +77,7 @@ class Columns:
             return [int(one) for one in found[:limit]]
         name, falling = KEYS[order]
         key = self[name] if passing is None else self[name][passing]
-        rows = least(-key if falling else key, start + limit)[start:]
+        rows = ranked(-key if falling else key, start, start + limit)
         return [int(one) for one in (rows if passing is None else passing[rows])]
 
     def place(self, order: str, passing: Indices | None, index: int) -> int | None:
@@ -94,14 +94,19 @@ class Columns:
         return int(np.count_nonzero(key < key[here]) + np.count_nonzero(key[:here] == key[here]))
 
 
-def least(key: NDArray[Any], top: int) -> Indices:
-    """Places of the `top` least values (or of all, where they are fewer), in order, ties by place."""
-    top = min(top, len(key))
-    if not top:
+def ranked(key: NDArray[Any], start: int, stop: int) -> Indices:
+    """Places of the values that come from `start` to `stop` when they are sorted, ties by place.
+
+    Only those between the two are sorted: the last page of a million takes no longer than the first.
+    """
+    stop = min(stop, len(key))
+    if start >= stop:
         return np.empty(0, dtype=np.int64)
-    limit = np.partition(key, top - 1)[top - 1]
-    rows = np.flatnonzero(key <= limit)  # in a tie at the limit more than are wanted, by place
-    return rows[np.argsort(key[rows], kind="stable")][:top]
+    low, high = np.partition(key, (start, stop - 1))[[start, stop - 1]]
+    rows = np.flatnonzero((key >= low) & (key <= high))  # in a tie at either end more than are wanted
+    rows = rows[np.argsort(key[rows], kind="stable")]
+    skipped = start - int(np.count_nonzero(key < low))
+    return rows[skipped : skipped + stop - start]
 
 
 def write(path: Path, columns: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.store.columns import least
+from app.store.columns import ranked as places
 
 Side = Literal["opponents", "proponents"]
 TOGETHER = 64
@@ -41,7 +41,7 @@ def strongest(matrix: NDArray[np.float32], queries: NDArray[np.int64], top: int)
             columns = np.ascontiguousarray(matrix[:, column : column + TOGETHER].T, dtype=np.float64)
         scores = columns[column % TOGETHER]
         for side, key in enumerate((-scores, scores)):
-            rows = least(key, top)
+            rows = places(key, 0, top)
             found["samples"][column, side] = rows
             found["scores"][column, side] = scores[rows]
     return found

@@ -100,6 +100,10 @@ def _environment() -> Environment:
     environment.globals |= {"static": static}
     for rule in (number, signed, size, duration, ago, spoken):
         environment.filters[rule.__name__] = rule
+    for name in environment.list_templates(["html"]):
+        environment.get_template(
+            name
+        )  # compiled before anybody waits for it, and a broken one ends the start
     return environment
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,7 +76,9 @@ def test_a_filter_takes_predictions_and_disagreements(tmp_path: Path) -> None:
     assert np.isnan(found["suspicion"]).all()
 
 
-@pytest.mark.parametrize("top", [0, 1, 3, 9])
-def test_the_least_are_sorted_with_ties_by_place(top: int) -> None:
-    key = np.array([2.0, 1.0, 2.0, 0.0, 1.0])
-    assert list(columns.least(key, top)) == sorted(range(5), key=lambda at: (key[at], at))[:top]
+@given(st.lists(few, max_size=12), st.integers(0, 14), st.integers(0, 14))
+def test_a_stretch_of_the_sorted_values_with_ties_by_place(
+    values: list[float], start: int, size: int
+) -> None:
+    expected = sorted(range(len(values)), key=lambda at: (values[at], at))[start : start + size]
+    assert list(columns.ranked(np.array(values), start, start + size)) == expected
