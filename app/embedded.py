@@ -61,7 +61,8 @@ def serve(settings: Settings | None = None) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{settings.port}"
     print(f"diffin  {address}  docs at /docs\nkey     {settings.first_key}", flush=True)
-    print(f"page    {address}/sign-in?link={_invitation(settings)}  (once, within 10 minutes)", flush=True)
+    if (link := _invitation(settings)) is not None:
+        print(f"page    {address}/sign-in?link={link}  (works once, for 10 minutes)", flush=True)
     try:
         with suppress(KeyboardInterrupt):
             api(settings)
@@ -72,13 +73,13 @@ def serve(settings: Settings | None = None) -> None:
             worker.wait()
 
 
-def _invitation(settings: Settings) -> str:
-    """A token that signs a browser in, so that nobody has to paste the key."""
+def _invitation(settings: Settings) -> str | None:
+    """A token that signs a browser in, so that nobody has to paste the key; None once that is revoked."""
     database = Database(settings.database_url)
     with database.transaction() as session:
         keys.ensure_first(session, settings.secret, settings.first_key)
         key = keys.find(session, settings.secret, settings.first_key)
-        token = sessions.invite(session, settings.secret, key.id, LINK_SECONDS) if key else ""
+        token = sessions.invite(session, settings.secret, key.id, LINK_SECONDS) if key else None
     database.engine.dispose()
     return token
 

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.api.bodies import JsonRoute
 from app.api.dataset_models import DatasetOut, Status
 from app.api.deps import Blobs, Caller, Db
 from app.api.pagination import Page, PageOf
@@ -24,7 +23,6 @@ from app.api.resources import (
 from app.store import datasets, jobs, pages
 from app.store.tables import Dataset
 
-router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=PROBLEMS, route_class=JsonRoute)
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=PROBLEMS)
 
 DatasetId = Annotated[str, Path(pattern=NO_NUL, examples=["ds_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]

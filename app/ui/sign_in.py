@@ -64,10 +64,11 @@ def sign_in(
     cookies.refuse_other_origins(request)
     if refused := _limited(request, wanted):
         return refused
-    with database.transaction() as session:
+    with database.snapshot() as session:
         found = keys.find(session, settings.secret, key.strip())
-        if found is None:
-            return _form(request, wanted, "No live API key reads so.", 401)
+    if found is None:
+        return _form(request, wanted, "No live API key reads so.", 401)
+    with database.transaction() as session:
         if previous:
             sessions.end(session, settings.secret, previous)
         token = sessions.start(session, settings.secret, found.id, settings.session_hours * 3600)
