@@ -40,6 +40,22 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What somebody decided about a sample: `action` is keep, remove or relabel (to `label`); `key_name` is
+    that of the key he used.
+    """
+
+    sample_index: int
+    action: str
+    sample_id: str | None = None
+    label: int | float | None = None
+    label_name: str | None = None
+    updated_at: datetime | None = None
+    key_id: str | None = None
+    key_name: str | None = None
+
+
+@dataclass(frozen=True)
 class Selected:
     """A sample of a selection: `action` is keep, remove or relabel, `suggested_label` what the model says
     (where it is another), with its probability as `confidence`.

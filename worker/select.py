@@ -32,12 +32,13 @@ def select(mine: Process, row: Work, renewal: Renewal) -> None:
     if asked.request.get("auto"):
         estimate = selection.wrong_labels(mine, asked, table["label"], renewal)
         asked = replace(asked, size=round(estimate.share * asked.num_samples))
-    found = {"clean": _clean, "coreset": _coreset, "deletion": _deletion}[asked.type](
+    found = {"clean": _clean, "coreset": _coreset, "deletion": _deletion, "decided": _decided}[asked.type](
         mine, asked, table, renewal
     )
     result = _result(asked, found, table)
     if asked.type == "clean":
         result["estimate"] = _told(estimate, asked) if estimate is not None else None
+    if asked.type in ("clean", "decided"):
         result["duplicates"] = selection.duplicates(mine, asked, found, renewal)
     following = _following(asked)
     with mine.blobs.stage() as staged:
@@ -96,6 +97,16 @@ def _worthless(mine: Process, asked: Selecting, score: Any) -> Any:
 def _deletion(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
     index = np.asarray(asked.request["sample_indices"], dtype=np.int64)
     return chosen.rows(np.full(len(index), REMOVE, dtype=np.uint8), _columns(index, table))
+
+
+def _decided(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
+    """What to remove, then what to relabel. No row says to keep: then all others would be removed."""
+    remove, relabel = asked.request["removed"], asked.request["relabelled"]
+    index = np.array([*remove, *(sample for sample, _ in relabel)], dtype=np.int64)
+    columns = _columns(index, table)
+    columns["suggested_label"] = np.array([np.nan] * len(remove) + [label for _, label in relabel])
+    action = np.array([REMOVE] * len(remove) + [RELABEL] * len(relabel), dtype=np.uint8)
+    return chosen.rows(action, columns)
 
 
 def _told(estimate: Estimate, asked: Selecting) -> dict[str, Any]:

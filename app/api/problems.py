@@ -64,6 +64,7 @@ TITLES = {
     "no_parameters": "No tensor of the network is meant",
     "not_computed": "The job did not compute this",
     "nothing_left": "Nothing would be left",
+    "nothing_decided": "Nothing is decided yet",
     "nothing_drawn": "Repeating the job would change nothing",
     "not_found": "There is no such thing",
     "not_ready": "The service is not ready",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app.store import columns, evaluations, events, exports, scores, selections, training, work
+from app.store import columns, decisions, evaluations, events, exports, scores, selections, training, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Job, JobTrajectory, Trajectory, Work
@@ -237,7 +237,7 @@ def unit_stopped(session: Session, blobs: BlobStore, job: Job, unit: Work) -> No
 
 
 def delete(session: Session, blobs: BlobStore, job: Job) -> None:
-    """Removes a finished job with its scores, their exports, selections and events.
+    """Removes a finished job with its scores, their exports, selections and decisions, and its events.
 
     Raises:
         JobStateError: the job is not finished.
@@ -247,6 +247,7 @@ def delete(session: Session, blobs: BlobStore, job: Job) -> None:
     blobs.forget(session, *work.drop(session, job.id))
     exports.drop_of(session, blobs, job_id=job.id)
     selections.drop_of(session, blobs, job.id)
+    decisions.drop(session, job.id)
     scores.drop(session, job.id)
     columns.drop(session, blobs, job.id)
     evaluations.drop(session, blobs, job.id)

@@ -1,4 +1,4 @@
-"""What to do about scores: clean, delete, keep."""
+"""What to do about scores: clean, delete, keep, or what was decided by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from diffin.calls.base import Calls
+from diffin.calls.decisions import DecisionCalls
 from diffin.errors import SelectionFailed
 from diffin.models import Job, Json, from_json, id_of
 from diffin.selecting import Selected, Selection
@@ -16,7 +16,7 @@ KeptBy = Literal["influence", "harm", "random"]
 ManifestFormat = Literal["json", "csv", "dvc"]
 
 
-class SelectionCalls(Calls):
+class SelectionCalls(DecisionCalls):
     def clean(
         self,
         job: str | Job,
@@ -87,6 +87,18 @@ class SelectionCalls(Calls):
         }
         asked |= {"checkpoint": checkpoint, "resolution": resolution, "verify": verify, "seeds": seeds}
         return self._select(job, "deletion", asked, name, metadata)
+
+    def decided(
+        self,
+        job: str | Job,
+        *,
+        verify: bool = False,
+        seeds: int | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Selection:
+        """Makes a selection of what this key decided (`decide`, or on the page), as it stands now."""
+        return self._select(job, "decided", {"verify": verify, "seeds": seeds}, name, metadata)
 
     def selection(self, selection: str | Selection) -> Selection:
         return self._get(Selection, f"/v1/selections/{id_of(selection)}")

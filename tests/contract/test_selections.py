@@ -164,6 +164,28 @@ def test_cleaning_by_score_takes_all_above_the_threshold(
     assert manifest(client, nothing)["keep"] == list(range(SAMPLES))
 
 
+def test_what_was_decided_by_hand_is_done(
+    client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    told = [{"sample_index": 8, "action": "remove"}, {"sample_index": 3, "action": "remove"}]
+    told += [{"sample_index": 1, "action": "relabel", "label": 5}, {"sample_index": 2, "action": "keep"}]
+    walk.ok(client.put(f"/v1/jobs/{job['id']}/decisions", json={"decisions": told}), 200)
+    selection = selected(client, job, type="decided", verify=True, seeds=2)
+    listed = manifest(client, selection)
+    assert (listed["remove"], listed["relabel"]) == ([3, 8], [{"sample_index": 1, "label": 5}])
+    found = samples(client, selection)
+    assert [(one["sample_index"], one["action"]) for one in found] == [
+        (3, "remove"),
+        (8, "remove"),
+        (1, "relabel"),
+    ]
+    score = {row["sample_index"]: row["score"] for row in rows}
+    change = selection["result"]["predicted_change"]
+    assert change == pytest.approx(-sum(score[index] for index in (1, 3, 8)))
+    assert selection["result"]["verification"]["seeds"] == 2
+    assert selection["result"]["duplicates"] is not None
+
+
 def test_a_coreset_keeps_the_least_harmful_of_each_class(
     client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:

@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from app.api.deps import Principal
+from app.api.jobs.resource import found_job
 from app.api.problems import ApiProblem
+from app.api.scores import scored_job
 from app.api.selections.again import training, update
-from app.api.selections.body import CleanIn, CoresetIn, DeletionIn, NewSelection
-from app.store import scores
+from app.api.selections.body import CleanIn, CoresetIn, DecidedIn, DeletionIn, NewSelection
+from app.store import decisions, scores, selections
 from app.store.scored import Scored
+from app.store.tables import Selection
 
 CHANGES = ("diff_in", "tracin", "influence_function")  # whose scores are changes of the query loss
 SHOWN = 5
@@ -28,8 +32,33 @@ class Asked(NamedTuple):
     size: int | None
 
 
-def admit(session: Session, scored: Scored, body: NewSelection) -> Asked:
-    """What the body asks for of this job.
+def create(session: Session, caller: Principal, job_id: str, body: NewSelection) -> Selection:
+    """The selection that the body asks for, queued.
+
+    Raises:
+        ApiProblem: as `admit`; 404 or 409 where the job has no scores.
+    """
+    found_job(session, caller.project_id, job_id, lock=True)  # so that nobody deletes it meanwhile
+    scored = scored_job(session, caller.project_id, job_id)
+    asked = admit(session, scored, body, caller.key_id)
+    selection = selections.create(
+        session,
+        job_id=job_id,
+        project_id=caller.project_id,
+        type=body.type,
+        request=asked.request,
+        size=asked.size,
+        num_samples=scored.num_samples,
+        name=body.name,
+        notes=body.notes,
+        meta=body.metadata,
+    )
+    session.flush()
+    return selection
+
+
+def admit(session: Session, scored: Scored, body: NewSelection, key_id: str) -> Asked:
+    """What the body asks for of this job, by this key.
 
     Raises:
         ApiProblem: 409 for what the job did not compute, 422 for the rest.
@@ -38,6 +67,8 @@ def admit(session: Session, scored: Scored, body: NewSelection) -> Asked:
         asked = _clean(session, scored, body)
     elif isinstance(body, CoresetIn):
         asked = _coreset(session, scored, body)
+    elif isinstance(body, DecidedIn):
+        asked = _decided(session, scored, key_id)
     else:
         asked = _deletion(session, scored, body)
     request = asked.request | {"verify": body.verify}
@@ -52,7 +83,7 @@ def _clean(session: Session, scored: Scored, body: CleanIn) -> Asked:
     if by == "suspicion" and not has_suspicion:
         detail = "This job did not compute suspicion, which tells of wrong labels: ask by: score."
         raise ApiProblem(409, "not_computed", detail, pointer="/by")
-    if body.auto and not _has_classes(session, scored):
+    if body.auto and not has_classes(session, scored):
         detail = f"Samples of the task {scored.task} have no classes that could be wrong: give a size."
         raise ApiProblem(422, "no_classes", detail, pointer="/auto")
     size: int | None
@@ -67,7 +98,7 @@ def _clean(session: Session, scored: Scored, body: CleanIn) -> Asked:
 
 
 def _coreset(session: Session, scored: Scored, body: CoresetIn) -> Asked:
-    classes = _has_classes(session, scored)
+    classes = has_classes(session, scored)
     if body.stratify and not classes:
         detail = f"Samples of the task {scored.task} have no classes to keep in proportion: leave it out."
         raise ApiProblem(422, "no_classes", detail, pointer="/stratify")
@@ -92,10 +123,27 @@ def _deletion(session: Session, scored: Scored, body: DeletionIn) -> Asked:
         if beyond:
             detail = f"The job scored samples 0 to {scored.num_samples - 1}; {beyond[:SHOWN]} are beyond."
             raise ApiProblem(422, "index_out_of_range", detail, pointer="/sample_indices")
-    if len(indices) == scored.num_samples:
+    _something_left(scored, len(indices))
+    return Asked({"sample_indices": indices} | update(session, scored.job, body), len(indices))
+
+
+def _decided(session: Session, scored: Scored, key_id: str) -> Asked:
+    """The caller's decisions, as they are now: later ones do not change the selection."""
+    remove, relabel = decisions.to_act_on(session, scored.job.id, key_id)
+    if not remove and not relabel:
+        detail = (
+            "With this key you decided to remove or relabel no sample of this job: decide first "
+            "(PUT /v1/jobs/{id}/decisions, or the page)."
+        )
+        raise ApiProblem(409, "nothing_decided", detail)
+    _something_left(scored, len(remove))
+    return Asked({"removed": remove, "relabelled": relabel}, len(remove) + len(relabel))
+
+
+def _something_left(scored: Scored, removed: int) -> None:
+    if removed == scored.num_samples:
         detail = "These are all samples there are: nothing would be left to train on."
         raise ApiProblem(422, "nothing_left", detail)
-    return Asked({"sample_indices": indices} | update(session, scored.job, body), len(indices))
 
 
 def _by_ids(session: Session, scored: Scored, ids: list[str]) -> list[int]:
@@ -117,6 +165,7 @@ def _size(scored: Scored, body: CleanIn | CoresetIn) -> int:
     return body.size or max(1, round((body.fraction or 0) * n))
 
 
-def _has_classes(session: Session, scored: Scored) -> bool:
+def has_classes(session: Session, scored: Scored) -> bool:
+    """Whether the job's targets are classes, one a sample."""
     first = scores.one(session, scored.job.id, 0)
     return scored.task in ("classification", "binary") and first is not None and first.label is not None

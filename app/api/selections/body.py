@@ -17,6 +17,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 CLEAN: dict[str, Any] = {"type": "clean", "fraction": 0.05, "name": "worst twentieth"}
 CORESET: dict[str, Any] = {"type": "coreset", "fraction": 0.3, "stratify": True}
 DELETION: dict[str, Any] = {"type": "deletion", "sample_indices": [17, 31337], "verify": True}
+DECIDED: dict[str, Any] = {"type": "decided", "name": "looked at by hand"}
 
 
 class SelectionBody(Body):
@@ -133,7 +134,15 @@ class DeletionIn(Verified):
         return self
 
 
-NewSelection = Annotated[CleanIn | CoresetIn | DeletionIn, Field(discriminator="type")]
+class DecidedIn(Verified):
+    """What the caller decided (`PUT …/decisions`), as it is now: what to remove and relabel."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DECIDED]})
+
+    type: Literal["decided"]
+
+
+NewSelection = Annotated[CleanIn | CoresetIn | DeletionIn | DecidedIn, Field(discriminator="type")]
 
 
 def _one_of(body: Body, *names: str) -> None:

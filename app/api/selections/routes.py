@@ -10,12 +10,11 @@ from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Db
 from app.api.idempotency import Answer, OncePost
-from app.api.jobs.resource import JobId, found_job
+from app.api.jobs.resource import JobId
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, responses
 from app.api.resources import NO_NUL, RETRY_AFTER, Edit, edited, tagged
-from app.api.scores import scored_job
-from app.api.selections.admission import admit
+from app.api.selections import admission
 from app.api.selections.body import NewSelection
 from app.api.selections.resource import (
     SelectionId,
@@ -41,26 +40,11 @@ router = APIRouter(prefix="/v1", tags=["selections"], responses=PROBLEMS)
 )
 def create_selection(job_id: JobId, body: NewSelection, caller: Caller, once: OncePost) -> Response:
     """`clean` proposes what to remove or relabel, `coreset` what to keep, `deletion` tells what removing
-    these samples would do. 409 until the job has succeeded.
+    these samples would do, `decided` does what the caller decided. 409 until the job has succeeded.
     """
 
     def act(session: Session) -> Answer:
-        found_job(session, caller.project_id, job_id, lock=True)  # so that nobody deletes it meanwhile
-        scored = scored_job(session, caller.project_id, job_id)
-        asked = admit(session, scored, body)
-        selection = selections.create(
-            session,
-            job_id=job_id,
-            project_id=caller.project_id,
-            type=body.type,
-            request=asked.request,
-            size=asked.size,
-            num_samples=scored.num_samples,
-            name=body.name,
-            notes=body.notes,
-            meta=body.metadata,
-        )
-        session.flush()
+        selection = admission.create(session, caller, job_id, body)
         headers = {"Location": f"/v1/selections/{selection.id}", **RETRY_AFTER}
         return Answer(201, shown(session, selection), headers)
 

@@ -13,7 +13,15 @@ from app.store.tables.inputs import (
     UploadPart,
 )
 from app.store.tables.jobs import Event, Job, JobTrajectory, TrainingState, Work
-from app.store.tables.results import Evaluation, Export, Score, ScoreColumns, Selection, SelectionFile
+from app.store.tables.results import (
+    Decision,
+    Evaluation,
+    Export,
+    Score,
+    ScoreColumns,
+    Selection,
+    SelectionFile,
+)
 from app.store.tables.service import ApiKey, IdempotencyKey, WebSession, Worker
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "Blob",
     "Checkpoint",
     "Dataset",
+    "Decision",
     "Evaluation",
     "Event",
     "Export",

@@ -1,4 +1,4 @@
-"""What comes of jobs: scores, verdicts, selections and exports."""
+"""What comes of jobs: scores, verdicts, decisions, selections and exports."""
 
 from __future__ import annotations
 
@@ -53,6 +53,19 @@ class Evaluation(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     blob: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+
+
+class Decision(Base):
+    """What somebody, told by his key, decided about one sample of a job."""
+
+    __tablename__ = "decisions"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    sample_index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True)
+    action: Mapped[str]
+    label: Mapped[float | None]
+    updated_at: Mapped[datetime]
 
 
 class Selection(Resource, Base):
