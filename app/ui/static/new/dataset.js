@@ -112,7 +112,11 @@ export function dataset(box, { like = null, whole } = {}) {
   part("send").addEventListener("click", () => { if (unsent && !working) begin(unsent); });
   part("cancel").addEventListener("click", () => controller?.abort());
   select.addEventListener("change", async () => {
+    controller?.abort();
     clear(box);
+    input.value = "";
+    unsent = null;
+    columns.hidden = true;
     const found = told();
     if (found?.status === "validating") {
       const now = await settled(`/v1/datasets/${found.id}`);

@@ -11,7 +11,6 @@ const form = document.querySelector("[data-new]");
 const way = form.dataset.new;
 const doing = (text) => { form.querySelector("[data-doing]").textContent = text; };
 for (const one of form.querySelectorAll("[data-scripted]")) one.hidden = false;
-for (const one of form.querySelectorAll("[data-plain]")) one.hidden = true;
 
 const train = dataset(form.querySelector("[data-dataset=train]"));
 const query = dataset(form.querySelector("[data-dataset=query]"), { like: () => train.ready() });

@@ -1,5 +1,5 @@
 // Files on their way to the service: whole, or in parts where they are large.
-import { ask, isCancelled, Problem, send } from "./api.js";
+import { ask, cancelled, isCancelled, Problem, send } from "./api.js";
 
 export const WHOLE = 64 * 1024 * 1024; // larger ones go in parts
 const TRIES = 4;
@@ -21,23 +21,28 @@ export async function post(path, file, fields, { onProgress = () => {}, signal, 
   return send("POST", path, form, { onProgress: (sent) => onProgress(Math.min(1, sent / (file.size || 1))), signal });
 }
 
-/** Sends a file part by part, each again where the connection breaks; returns the upload's id. */
-export async function inParts(file, { onProgress = () => {}, signal } = {}) {
-  const upload = await ask("POST", "/v1/uploads", { filename: file.name, bytes: file.size }, { signal });
+/**
+ * Sends a file part by part, each again where the connection breaks; returns the upload's id. Parts are as
+ * large as the service says, or `part` bytes.
+ */
+export async function inParts(file, { onProgress = () => {}, signal, part = null } = {}) {
+  const told = { filename: file.name, bytes: file.size, ...(part ? { part_bytes: part } : {}) };
+  const upload = await ask("POST", "/v1/uploads", told); // not to be cancelled: nobody would know of it
   const path = `/v1/uploads/${upload.id}`;
   try {
+    if (signal?.aborted) throw cancelled();
     for (let number = 1; number <= upload.num_parts; number++) {
       const start = (number - 1) * upload.part_bytes;
-      const part = file.slice(start, Math.min(file.size, start + upload.part_bytes));
-      await patiently(signal, () => send("PUT", `${path}/parts/${number}`, part, {
-        onProgress: (sent) => onProgress(Math.min(1, (start + Math.min(sent, part.size)) / file.size)),
+      const piece = file.slice(start, Math.min(file.size, start + upload.part_bytes));
+      await patiently(signal, () => send("PUT", `${path}/parts/${number}`, piece, {
+        onProgress: (sent) => onProgress(Math.min(1, (start + Math.min(sent, piece.size)) / file.size)),
         signal,
       }));
     }
     await ask("POST", `${path}/complete`, undefined, { signal });
     return upload.id;
   } catch (error) {
-    ask("DELETE", path).catch(() => {}); // it would expire by itself
+    await ask("DELETE", path).catch(() => {}); // it would expire by itself
     throw error;
   }
 }
