@@ -26,6 +26,7 @@ COMMAND = [sys.executable, "-m", "diffin.cli"]
 def api(settings: Settings | None = None) -> None:
     """Serves the HTTP front end alone."""
     settings = settings or Settings()
+    _refuse_guessable(settings)
     keep_freed_memory()
     uvicorn.run(
         "app.main:create_app",
@@ -53,6 +54,7 @@ def keep_freed_memory() -> None:
 def serve(settings: Settings | None = None) -> None:
     """Serves API and workers; all are stopped, and the work in hand finished, before this returns."""
     settings = settings or Settings()
+    _refuse_guessable(settings)
     _refuse_if_taken(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     subprocess.run([*COMMAND, "migrate"], check=True)
@@ -82,6 +84,12 @@ def _invitation(settings: Settings) -> str | None:
         token = sessions.invite(session, settings.secret, key.id, LINK_SECONDS) if key else None
     database.engine.dispose()
     return token
+
+
+def _refuse_guessable(settings: Settings) -> None:
+    """Ends here, in words, when strangers could reach the API and find out its key."""
+    if settings.public and (why := settings.guessable()):
+        sys.exit(f"diffin  will not listen on {settings.host}, where others reach it: {why}")
 
 
 def _refuse_if_taken(settings: Settings) -> None:

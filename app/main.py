@@ -32,6 +32,7 @@ from app.api import (
     trajectories,
     trajectory_files,
 )
+from app.api import keys as api_keys
 from app.api.jobs import routes as jobs
 from app.api.metrics import Metrics
 from app.api.middleware import BodyLimit, Measured, RequestId, SafeHeaders
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         decisions,
         selections,
         content,
+        api_keys,
         health,
     ):
         app.include_router(noun.router)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024**2
 GIB = 1024**3
+LEAST_KEY, LEAST_KEY_DIFFERENT = 20, 8  # characters of a key that is not to be guessed
 
 
 class Settings(BaseSettings):
@@ -31,6 +33,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, description="The first admin key; else generated and kept in data_dir."
     )
+    api_key_file: Path | None = Field(None, description="In place of api_key: a file that holds it.")
     secret_key: SecretStr | None = Field(
         None, description="Hashes API keys and signs cursors; else kept in data_dir."
     )
@@ -69,6 +72,8 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="Level of the structured logs on standard error.")
 
     def model_post_init(self, context: Any, /) -> None:
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("give DIFFIN_API_KEY or DIFFIN_API_KEY_FILE, not both")
         self.data_dir = self.data_dir.expanduser().absolute()
         self.database_url = _psycopg(self.database_url) or f"sqlite:///{self.data_dir / 'diffin.db'}"
         self.broker_url = self.broker_url or "filesystem://localhost//"
@@ -107,7 +112,28 @@ class Settings(BaseSettings):
 
     @cached_property
     def first_key(self) -> str:
-        return _kept(self.api_key, self.data_dir / "api-key")
+        if self.api_key_file is None:
+            return _kept(self.api_key, self.data_dir / "api-key")
+        return self.api_key_file.read_text().strip()
+
+    @property
+    def public(self) -> bool:
+        """Whether others than this machine can reach the API."""
+        try:
+            return not ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+    def guessable(self) -> str | None:
+        """Why others could find out a key that was given, if they could: None when they can't."""
+        for name, given in (("DIFFIN_API_KEY", self.first_key), ("DIFFIN_SECRET_KEY", self.secret.decode())):
+            if len(given) < LEAST_KEY or len(set(given)) < LEAST_KEY_DIFFERENT or "change-me" in given:
+                return (
+                    f"{name} can be guessed (it has {len(given)} characters): take one of at least "
+                    f"{LEAST_KEY} that nobody else has, {LEAST_KEY_DIFFERENT} of them different, as "
+                    "`openssl rand -hex 32` gives, or none, and one is made"
+                )
+        return None
 
 
 def _psycopg(url: str) -> str:

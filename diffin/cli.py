@@ -8,7 +8,7 @@ import click
 
 from diffin import __version__
 from diffin.client import LOCAL
-from diffin.commands import following, questions, running, selecting
+from diffin.commands import following, keys, questions, running, selecting
 from diffin.errors import DiffinError
 
 SERVER = ("serve", "api", "worker", "migrate")  # whose failures are for the log, with their traceback
@@ -47,6 +47,7 @@ for command in (
     *(following.compare, following.cancel, following.jobs, following.datasets),
     *(selecting.clean, selecting.coreset, selecting.deletion),
     *(selecting.selection, selecting.selections, selecting.manifest),
+    keys.keys,
     *(running.network, running.serve, running.api, running.worker, running.migrate),
 ):
     main.add_command(command)

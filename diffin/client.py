@@ -8,6 +8,7 @@ from typing import Self
 
 from diffin.calls.exports import ExportCalls
 from diffin.calls.jobs import JobCalls
+from diffin.calls.keys import KeyCalls
 from diffin.calls.questions import QuestionCalls
 from diffin.calls.selections import SelectionCalls
 from diffin.http import Transport
@@ -16,7 +17,7 @@ from diffin.models import Json
 LOCAL = "http://127.0.0.1:8000"
 
 
-class Diffin(QuestionCalls, JobCalls, SelectionCalls, ExportCalls):
+class Diffin(QuestionCalls, JobCalls, SelectionCalls, ExportCalls, KeyCalls):
     """A connection to the service, safe to share between threads.
 
     Args:

@@ -127,3 +127,15 @@ def _touch(database: Database, key_id: str) -> None:
 
 
 Caller = Annotated[Principal, Depends(_authenticated)]
+
+
+def _ruling(caller: Caller) -> Principal:
+    """Raises 403 without the scope `admin`."""
+    if "admin" not in caller.scopes:
+        raise ApiProblem(
+            403, "forbidden", f"This key lacks the scope 'admin'; it has {', '.join(sorted(caller.scopes))}."
+        )
+    return caller
+
+
+Admin = Annotated[Principal, Depends(_ruling)]

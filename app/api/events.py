@@ -12,11 +12,11 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
-from app.api.deps import Caller, Db
+from app.api.deps import Caller, Db, Principal
 from app.api.jobs.resource import JobId, found_job
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, responses
-from app.store import events, jobs
+from app.store import events, jobs, keys
 from app.store.db import Database, utcnow
 from app.store.tables import Event
 
@@ -90,7 +90,7 @@ async def get_events(
     found = await asyncio.to_thread(first)
     if streamed:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        stream = _stream(database, caller.project_id, job_id, after)
+        stream = _stream(database, caller, job_id, after)
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
     rows, cursor = paging.cut(found, lambda row: [row.id], *binding)
     page = Page[EventOut](data=[EventOut.of(row) for row in rows], next_cursor=cursor)
@@ -105,10 +105,10 @@ class _News(NamedTuple):
     over: bool
 
 
-async def _stream(database: Database, project_id: str, job_id: str, after: int) -> AsyncIterator[str]:
+async def _stream(database: Database, caller: Principal, job_id: str, after: int) -> AsyncIterator[str]:
     told: dict[str, Any] = {}
     spoken = time.monotonic()
-    while (news := await asyncio.to_thread(_look, database, project_id, job_id, after)) is not None:
+    while (news := await asyncio.to_thread(_look, database, caller, job_id, after)) is not None:
         lines = [_sse(EventOut.of(event)) for event in news.events]
         if not news.events and not news.over and news.progress != told:
             lines = [_sse(EventOut(id=None, type="job.progress", created_at=utcnow(), data=news.progress))]
@@ -125,11 +125,13 @@ async def _stream(database: Database, project_id: str, job_id: str, after: int) 
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _look(database: Database, project_id: str, job_id: str, after: int) -> _News | None:
-    """None once the job is gone. It is read before its events: who sees its end sees the last of them."""
+def _look(database: Database, caller: Principal, job_id: str, after: int) -> _News | None:
+    """None once the job, or the right to see it, is gone. The job is read before its events:
+    who sees its end sees the last of them.
+    """
     with database.snapshot() as session:
-        job = jobs.get(session, project_id, job_id)
-        if job is None:
+        job = jobs.get(session, caller.project_id, job_id)
+        if job is None or not keys.opens(session, caller.key_id):
             return None
         progress = jobs.progress(session, job)
         return _News(events.listed(session, job_id, after, BATCH), progress, job.status in jobs.FINISHED)

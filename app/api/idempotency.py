@@ -30,6 +30,7 @@ class Answer(NamedTuple):
     status: int
     body: BaseModel
     headers: Mapping[str, str] = {}
+    kept: BaseModel | None = None  # what is replayed, where the body holds a secret
 
 
 class Once(NamedTuple):
@@ -59,7 +60,8 @@ class Once(NamedTuple):
             with self.database.transaction() as session:
                 answer = act(session)
                 body = answer.body.model_dump_json()
-                kept = {"status_code": answer.status, "headers": dict(answer.headers), "body": body}
+                replayed = (answer.kept or answer.body).model_dump_json()
+                kept = {"status_code": answer.status, "headers": dict(answer.headers), "body": replayed}
                 owner = self.principal.project_id, self.key, mark
                 if not idempotency.settle(session, *owner, self.keep_seconds, kept):
                     raise _in_flight()

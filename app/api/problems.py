@@ -56,6 +56,8 @@ TITLES = {
     "job_not_finished": "The job has no scores yet",
     "job_running": "The job is not finished",
     "label_out_of_range": "Targets do not fit the network's outputs",
+    "key_not_live": "The key opens nothing any more",
+    "last_admin_key": "It is the last of its kind",
     "learning_rates_mismatch": "Learning rates do not fit the steps",
     "no_classes": "There are no classes",
     "no_checkpoints": "The trajectory has no checkpoint",

@@ -1,20 +1,32 @@
-"""API keys: kept as a keyed hash, so that the table alone opens nothing."""
+"""API keys: kept as a keyed hash, so that the table alone opens nothing. live → expired or revoked."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.store.db import new_id, utcnow
-from app.store.tables import ApiKey
+from app.store.tables import ApiKey, WebSession
 
 DEFAULT_PROJECT = "default"
 SCOPES = ("read", "write", "admin")
+
+Status = Literal["live", "expired", "revoked"]
+
+
+class Made(NamedTuple):
+    """A key and its text, which is known now and never again."""
+
+    row: ApiKey
+    text: str
 
 
 def digest(secret: bytes, key: str) -> str:
@@ -22,12 +34,14 @@ def digest(secret: bytes, key: str) -> str:
 
 
 def ensure_first(session: Session, secret: bytes, key: str) -> None:
-    """Makes `key` an admin key of the default project, once."""
+    """Makes `key` an admin key of the default project, once: one that was revoked stays so."""
     insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
     row = insert(ApiKey).values(
         id=new_id("key"),
         project_id=DEFAULT_PROJECT,
         name="first key",
+        notes="",
+        meta={},
         digest=digest(secret, key),
         scopes=list(SCOPES),
         created_at=utcnow(),
@@ -35,14 +49,86 @@ def ensure_first(session: Session, secret: bytes, key: str) -> None:
     session.execute(row.on_conflict_do_nothing())
 
 
+def create(session: Session, secret: bytes, seconds: float | None, **values: Any) -> Made:
+    """A new key, good for `seconds`; None: until it is revoked."""
+    text = f"diffin_{secrets.token_urlsafe(32)}"
+    now = utcnow()
+    row = ApiKey(
+        id=new_id("key"),
+        digest=digest(secret, text),
+        created_at=now,
+        expires_at=None if seconds is None else now + timedelta(seconds=seconds),
+        **values,
+    )
+    session.add(row)
+    session.flush()
+    return Made(row, text)
+
+
+def rotate(session: Session, secret: bytes, key: ApiKey, overlap: float) -> Made:
+    """A key that may do the same, in place of a live one, which is good for `overlap` seconds more.
+
+    One that was to expire is followed by one that lives as long.
+    """
+    lifetime = None if key.expires_at is None else (key.expires_at - key.created_at).total_seconds()
+    shared = {name: getattr(key, name) for name in ("project_id", "name", "notes", "meta", "scopes")}
+    made = create(session, secret, lifetime, **shared)
+    over = utcnow() + timedelta(seconds=overlap)
+    key.expires_at = over if key.expires_at is None else min(over, key.expires_at)
+    key.replaced_by = made.row.id
+    return made
+
+
+def revoke(session: Session, key: ApiKey) -> None:
+    """Ends the key, and every session and link of it, at once."""
+    key.revoked_at = key.revoked_at or utcnow()
+    session.execute(delete(WebSession).where(WebSession.key_id == key.id))
+
+
+def get(session: Session, project_id: str | None, key_id: str, *, lock: bool = False) -> ApiKey | None:
+    """The key of this project; of any project where that is None."""
+    query = select(ApiKey).where(ApiKey.id == key_id)
+    if project_id is not None:
+        query = query.where(ApiKey.project_id == project_id)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return session.scalar(query)
+
+
+def status(key: ApiKey) -> Status:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= utcnow() else "live"
+
+
+def having(wanted: Status) -> list[ColumnElement[bool]]:
+    """What holds for the keys of this status."""
+    if wanted == "live":
+        return live()
+    if wanted == "revoked":
+        return [ApiKey.revoked_at.is_not(None)]
+    return [ApiKey.revoked_at.is_(None), ApiKey.expires_at <= utcnow()]
+
+
+def live() -> list[ColumnElement[bool]]:
+    """What holds for a key that opens something."""
+    return [ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > utcnow())]
+
+
 def find(session: Session, secret: bytes, key: str) -> ApiKey | None:
     """The live key with this text; looking it up by digest takes the same time whatever the text."""
     return session.scalar(select(ApiKey).where(ApiKey.digest == digest(secret, key), *live()))
 
 
-def live() -> list[ColumnElement[bool]]:
-    """What holds for a key that opens something."""
-    return [ApiKey.revoked_at.is_(None)]
+def opens(session: Session, key_id: str) -> bool:
+    """Whether the key is live still."""
+    return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, *live())) is not None
+
+
+def lasting_admins(session: Session, project_id: str) -> Sequence[str]:
+    """The admin keys of a project that nothing but a revocation ends."""
+    query = select(ApiKey).where(ApiKey.project_id == project_id, ApiKey.expires_at.is_(None), *live())
+    return [key.id for key in session.scalars(query) if "admin" in key.scopes]
 
 
 def stale(key: ApiKey) -> bool:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from app.store.tables import Dataset, Export, Job, Selection, Trajectory, Upload
+from app.store.tables import ApiKey, Dataset, Export, Job, Selection, Trajectory, Upload
 
-Listed = TypeVar("Listed", Dataset, Trajectory, Job, Selection, Export, Upload)
+Listed = TypeVar("Listed", Dataset, Trajectory, Job, Selection, Export, Upload, ApiKey)
 
 
 def newest(
@@ -43,6 +43,6 @@ def newest(
     return session.scalars(query).all()
 
 
-def position(row: Dataset | Trajectory | Job | Selection | Export | Upload) -> list[Any]:
+def position(row: Dataset | Trajectory | Job | Selection | Export | Upload | ApiKey) -> list[Any]:
     """What tells where a row stands, to go on from there."""
     return [row.id]

@@ -12,8 +12,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.api.deps import Db
-from app.store import jobs
+from app.api.deps import Db, Principal
+from app.store import jobs, keys
 from app.store.db import Database
 from app.store.tables import Job
 from app.ui.shell import number, spoken
@@ -30,15 +30,14 @@ MOST = 200  # jobs followed at once
 async def follow(request: Request, caller: PageCaller, database: Db) -> StreamingResponse:
     """`job` events tell how a job stands, whenever that changes; `changed` that some job came or ended."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _stream(database, caller.project_id)
+    stream = _stream(database, caller.principal)
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
-async def _stream(database: Database, project_id: str) -> AsyncIterator[str]:
+async def _stream(database: Database, caller: Principal) -> AsyncIterator[str]:
     told: dict[str, dict[str, Any]] | None = None
     quiet = 0
-    while True:
-        standing = await asyncio.to_thread(_look, database, project_id, set(told or ()))
+    while (standing := await asyncio.to_thread(_look, database, caller, set(told or ()))) is not None:
         unfinished = {name for name, one in standing.items() if one["status"] not in jobs.FINISHED}
         news = [one for name, one in standing.items() if told is None or told.get(name) != one]
         for one in news:
@@ -52,12 +51,18 @@ async def _stream(database: Database, project_id: str) -> AsyncIterator[str]:
         await asyncio.sleep(EVERY)
 
 
-def _look(database: Database, project_id: str, followed: set[str]) -> dict[str, dict[str, Any]]:
-    """The jobs of the project that are unfinished, and those that were when last looked at."""
+def _look(database: Database, caller: Principal, followed: set[str]) -> dict[str, dict[str, Any]] | None:
+    """The jobs of the project that are unfinished, and those that were when last looked at; None once the key
+    opens nothing any more.
+    """
     with database.snapshot() as session:
+        if not keys.opens(session, caller.key_id):
+            return None
         open_ones = (
             select(Job)
-            .where(Job.project_id == project_id, Job.status.not_in(jobs.FINISHED) | Job.id.in_(followed))
+            .where(
+                Job.project_id == caller.project_id, Job.status.not_in(jobs.FINISHED) | Job.id.in_(followed)
+            )
             .order_by(Job.id.desc())
             .limit(MOST)
         )

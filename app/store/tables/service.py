@@ -5,26 +5,25 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Text
+from sqlalchemy import ForeignKey, Index, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.db import utcnow
-from app.store.tables.base import Base
+from app.store.tables.base import Base, Resource
 
 
-class ApiKey(Base):
+class ApiKey(Resource, Base):
     """A key's digest, never the key: shown once, compared in constant time."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (Index(None, "project_id", "id"),)
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str]
-    name: Mapped[str]
     digest: Mapped[str] = mapped_column(unique=True)
     scopes: Mapped[list[Any]]
-    created_at: Mapped[datetime] = mapped_column(default=utcnow)
     last_used_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    replaced_by: Mapped[str | None]
 
 
 class WebSession(Base):
