@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.conftest import Explored
+from tests.ui.explored import Explored
 
 
 def test_a_threshold_is_dragged_and_says_how_many(page: Page, explored: Explored) -> None:

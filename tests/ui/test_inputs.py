@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.ui.conftest import Explored, finished, npz, sent
+from tests.ui.explored import Explored, finished, npz, sent
 from tests.ui.forms import post
 from tests.ui.test_pages import seen
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.catalog import METHODS
 from app.ui.new import IN_WORDS
-from tests.ui.conftest import Explored, finished
+from tests.ui.explored import Explored, finished
 from tests.ui.forms import post
 from tests.ui.test_pages import seen
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from tests.ui.conftest import Explored
+from tests.ui.explored import Explored
 
 
 class Seen(HTMLParser):

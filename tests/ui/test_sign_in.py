@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.ui.conftest import Explored
+from tests.ui.explored import Explored
 
 
 def test_nobody_sees_a_page_without_signing_in(explored: Explored) -> None:
