@@ -77,6 +77,17 @@ def test_the_way_through_a_query(page: Page, explored: Explored) -> None:
     page.wait_for_url("**/samples/**")
 
 
+def test_a_job_started_elsewhere_comes_and_ends_before_ones_eyes(page: Page, explored: Explored) -> None:
+    expect(page.get_by_role("link", name="seen coming")).to_have_count(0)
+    asked = {"type": "influence", "trajectory_id": explored.trajectory, "train_dataset_id": explored.train}
+    asked |= {"query_dataset_id": explored.query, "name": "seen coming"}
+    with explored.service.client() as api:
+        assert api.post("/v1/jobs", json=asked).status_code == 202
+    row = page.get_by_role("row").filter(has_text="seen coming")
+    expect(row).to_be_visible(timeout=20_000)
+    expect(row).to_contain_text("succeeded", timeout=60_000)
+
+
 def test_colours_are_chosen_and_kept(page: Page, explored: Explored) -> None:
     page.goto(f"/jobs/{explored.job}/charts")
     background = "() => getComputedStyle(document.body).backgroundColor"

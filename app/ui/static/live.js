@@ -1,20 +1,35 @@
 // Follows what is not finished: one stream for the whole page, since browsers keep few connections to a host.
-const reloading = document.querySelector("[data-reload]")?.dataset.reload;
+const section = () => document.querySelector("[data-live]");
+const own = section()?.dataset.reload;
+const statuses = new Map();
 const each = (name, id, change) => {
   for (const found of document.querySelectorAll(`[data-${name}="${id}"]`)) change(found);
 };
-if (document.querySelector("[data-live]")) {
+
+/** The live part of the page anew, without moving the rest of it. */
+async function refresh() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok || answer.redirected) return location.reload();
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.querySelector("[data-live]");
+  if (!fresh) return location.reload();
+  section().replaceWith(fresh);
+}
+
+if (section()) {
   const stream = new EventSource("/live");
   stream.addEventListener("job", ({ data }) => {
     const job = JSON.parse(data);
+    const before = statuses.get(job.id);
+    statuses.set(job.id, job.status);
     each("message", job.id, (found) => { if (found.textContent !== job.message) found.textContent = job.message; });
     each("figures", job.id, (found) => { found.textContent = job.figures; });
     each("progress", job.id, (found) => { found.max = job.total || 1; found.value = job.completed; });
-    if (job.id === reloading && job.status !== document.querySelector("[data-state]")?.textContent) {
-      const begun = ["running", "queued", "cancelling"].includes(job.status);
-      if (begun) document.querySelector("[data-state]").textContent = job.status;
-      else { stream.close(); location.reload(); }
+    if (own ? job.id === own && job.status !== document.querySelector("[data-state]").textContent
+      : before !== undefined && before !== job.status) {
+      if (own) location.reload();
+      else refresh();
     }
   });
-  stream.addEventListener("changed", () => { if (!reloading) { stream.close(); location.reload(); } });
+  stream.addEventListener("changed", () => { if (!own) refresh(); });
 }
