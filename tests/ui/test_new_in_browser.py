@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from tests import services
 from tests.services import Service
-from tests.ui.conftest import Explored, npz, wrongly_labelled
+from tests.ui.explored import Explored, npz, wrongly_labelled
 
 Payload = dict[str, Any]
 TIMES = "\N{MULTIPLICATION SIGN}"
