@@ -101,6 +101,10 @@ def test_colours_are_chosen_and_kept(page: Page, explored: Explored) -> None:
     assert page.evaluate(background) == dark
 
 
+# What scripts put into the form of a new job is there.
+FILLED = "() => !document.querySelector('[data-new]') || document.querySelector('[data-option]')"
+
+
 @pytest.fixture(scope="module", params=["light", "dark"])
 def inspected(request: pytest.FixtureRequest, browser: Browser, explored: Explored) -> Iterator[Page]:
     """A page into which axe-core may be put, which the policy forbids to everybody else."""
@@ -128,15 +132,34 @@ def inspected(request: pytest.FixtureRequest, browser: Browser, explored: Explor
         "/jobs/{by_query}/queries/3",
         "/jobs/{table}",
         "/jobs/nothing",
+        "/inputs",
+        "/datasets/{train}?label=3",
+        "/trajectories/{trajectory}",
+        "/jobs/new?train_dataset_id={train}",
+        "/jobs/new?way=train&train_dataset_id={train}",
     ],
 )
 def test_everybody_can_use_it(inspected: Page, explored: Explored, address: str) -> None:
     inspected.goto(address.format(**vars(explored)))
+    inspected.wait_for_function(FILLED)
     found = Axe().run(inspected)
     assert found.violations_count == 0, found.generate_report()
 
 
-@pytest.mark.parametrize("address", ["/", "/jobs/{job}", "/jobs/{job}/charts", "/jobs/{job}/samples/5"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/",
+        "/jobs/{job}",
+        "/jobs/{job}/charts",
+        "/jobs/{job}/samples/5",
+        "/inputs",
+        "/datasets/{train}",
+        "/trajectories/{trajectory}",
+        "/jobs/new",
+        "/jobs/new?way=train&train_dataset_id={train}",
+    ],
+)
 def test_a_phone_need_not_scroll_sideways(browser: Browser, explored: Explored, address: str) -> None:
     context = browser.new_context(base_url=explored.url, viewport={"width": 390, "height": 800})
     page = context.new_page()
@@ -145,5 +168,6 @@ def test_a_phone_need_not_scroll_sideways(browser: Browser, explored: Explored, 
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/")
     page.goto(address.format(**vars(explored)))
+    page.wait_for_function(FILLED)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()

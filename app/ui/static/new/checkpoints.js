@@ -9,7 +9,7 @@ import { post, size } from "./transfer.js";
 export function checkpoints(box, { perEpoch }) {
   const input = box.querySelector("[data-files]");
   const rate = box.querySelector("#rate");
-  const body = box.querySelector("[data-rows] tbody");
+  const table = box.querySelector("[data-rows] table");
   let rows = [];
 
   const shown = () => {
@@ -18,15 +18,17 @@ export function checkpoints(box, { perEpoch }) {
   };
   const order = () => {
     rows.sort((one, other) => Number(one.step.value || Infinity) - Number(other.step.value || Infinity));
-    body.append(...rows.map((one) => one.line));
+    table.append(...rows.map((one) => one.line));
   };
   const row = (file) => {
     const step = element("input", { inputMode: "numeric", value: guess(file.name, perEpoch()) ?? "", ariaLabel: `Step of ${file.name}` });
     const own = element("input", { inputMode: "decimal", value: rate.value, ariaLabel: `Learning rate up to ${file.name}` });
     const state = element("span", { className: "small soft", textContent: size(file.size) });
     const remove = element("button", { type: "button", className: "quiet small", textContent: "✕", ariaLabel: `Leave out ${file.name}` });
-    const stated = element("td", { dataset: { pointer: `/checkpoints/${file.name}` } }, state);
-    const line = element("tr", {}, element("th", { scope: "row", textContent: file.name }), element("td", {}, step), element("td", {}, own), stated, element("td", {}, remove));
+    const stated = element("td", { colSpan: 5, dataset: { pointer: `/checkpoints/${file.name}` } });
+    const line = element("tbody", { ariaLabel: file.name },
+      element("tr", {}, element("th", { scope: "row", textContent: file.name }), element("td", { dataset: { told: "step" } }, step), element("td", { dataset: { told: "learning rate" } }, own), element("td", {}, state), element("td", {}, remove)),
+      element("tr", { className: "reason" }, stated));
     const made = { file, step, own, state, stated, line, remove, sent: null, status: "new" };
     const atStart = () => { own.disabled = step.value.trim() === "0"; };
     step.addEventListener("input", atStart);
@@ -53,7 +55,7 @@ export function checkpoints(box, { perEpoch }) {
   rate.addEventListener("input", () => {
     for (const one of rows) if (one.status !== "ready" && !one.edited) one.own.value = rate.value;
   });
-  body.addEventListener("input", ({ target }) => {
+  table.addEventListener("input", ({ target }) => {
     const found = rows.find((one) => one.own === target);
     if (found) found.edited = true;
   });
@@ -83,8 +85,10 @@ export function checkpoints(box, { perEpoch }) {
     }
   };
   const refuse = (one, error) => {
-    say(one.stated, error.message);
-    const pointers = (error.errors ?? []).map(({ pointer }) => pointer);
+    const told = error.errors ?? [];
+    const field = (pointer) => pointer.slice(pointer.lastIndexOf("/") + 1).replaceAll("_", " ");
+    say(one.stated, told.length ? told.map(({ pointer, detail }) => (pointer ? `${field(pointer)}: ${detail}` : detail)).join(" ") : error.message);
+    const pointers = told.map(({ pointer }) => pointer);
     if (pointers.includes("/step")) one.step.setAttribute("aria-invalid", "true");
     if (pointers.some((at) => at.startsWith("/learning_rate"))) one.own.setAttribute("aria-invalid", "true");
   };

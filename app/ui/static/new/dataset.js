@@ -12,7 +12,7 @@ const ends = (file, endings) => endings.some((one) => file.name.toLowerCase().en
  * Fires `settled` when another data set is chosen and ready. The answer's `ready()` waits for what is
  * under way and gives the data set, or null where none is chosen.
  */
-export function dataset(box, { like = null, whole } = {}) {
+export function dataset(box, { like = null } = {}) {
   const part = (name) => box.querySelector(`[data-${name}]`);
   const [select, input, columns, transfer] = ["select", "file", "columns", "transfer"].map(part);
   const progress = transfer.querySelector("progress");
@@ -60,7 +60,7 @@ export function dataset(box, { like = null, whole } = {}) {
         progress.value = share;
         says(share < 1 ? `Sending ${file.name}: ${Math.floor(100 * share)}% of ${size(file.size)}` : "Sent. The service is reading it.");
       };
-      const made = await post("/v1/datasets", file, sent, { onProgress, signal, whole });
+      const made = await post("/v1/datasets", file, sent, { onProgress, signal });
       progress.removeAttribute("value");
       says("Sent. The service is reading it.");
       const found = await settled(`/v1/datasets/${made.id}`, { signal }).catch(async (error) => {
@@ -77,7 +77,8 @@ export function dataset(box, { like = null, whole } = {}) {
       return found;
     } catch (error) {
       if (isCancelled(error)) { input.value = ""; unsent = null; columns.hidden = true; return null; }
-      throw Object.assign(error, { told: true, at: say(box, error.message) });
+      const at = say(columns.hidden ? input.closest(".field") : columns, error.message, { alert: true });
+      throw Object.assign(error, { told: true, at });
     } finally {
       transfer.hidden = true;
       controller = null;

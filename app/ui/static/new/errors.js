@@ -15,10 +15,14 @@ export function clear(box) {
   if (whole) whole.hidden = true;
 }
 
-/** Says `words` at `place`, an element with [data-pointer]. Returns what can be focused there. */
-export function say(place, words) {
+/**
+ * Says `words` at `place`, a part of the form. `alert` has them read out, for what the focus does not go to.
+ * Returns what can be focused there.
+ */
+export function say(place, words, { alert = false } = {}) {
   const told = place.querySelector("[data-error]") ?? place.appendChild(element("p", { className: "error", dataset: { error: "" } }));
   told.id ||= `error-${++numbered}`;
+  if (alert) told.setAttribute("role", "alert");
   told.textContent = told.hidden || !told.textContent ? words : `${told.textContent} ${words}`;
   told.hidden = false;
   if (place.matches("fieldset")) place.classList.add("wrong");

@@ -6,6 +6,7 @@ import { estimate } from "./estimate.js";
 import { method } from "./method.js";
 import { run } from "./run.js";
 import { training } from "./training.js";
+import { moving } from "./transfer.js";
 
 const form = document.querySelector("[data-new]");
 const way = form.dataset.new;
@@ -60,6 +61,9 @@ form.addEventListener("submit", async (event) => {
     button.disabled = false;
   }
 });
+
+// Leaving would cut off what is being sent: browsers ask first.
+addEventListener("beforeunload", (event) => { if (moving.files) event.preventDefault(); });
 
 // The other way keeps the data that was chosen.
 for (const link of document.querySelectorAll("[data-way]")) {

@@ -93,14 +93,14 @@ function inputFor({ kind, choices, nullable }, value, id) {
   }
   if (kind === "boolean") return element("input", { type: "checkbox", id, checked: Boolean(value) });
   const text = value === null || value === undefined ? "" : kind === "list" ? value.join(", ") : kind === "json" ? JSON.stringify(value) : String(value);
-  const input = element(kind === "json" ? "textarea" : "input", { id, value: text, autocomplete: "off" });
+  const input = element(kind === "json" ? "textarea" : "input", { id, value: text, autocomplete: "off", ...(kind === "json" ? { rows: 1, spellcheck: false, placeholder: "JSON" } : {}) });
   if (kind === "number") input.inputMode = "decimal";
   return input;
 }
 
 function hintOf(schema, { kind, nullable }) {
   const extra = [kind === "list" ? "With commas between." : "", nullable ? "May be left empty." : ""];
-  return [schema.description ?? "", ...extra].filter(Boolean).join(" ");
+  return [(schema.description ?? "").replaceAll("`", ""), ...extra].filter(Boolean).join(" ");
 }
 
 function parsed(text, pointer) {

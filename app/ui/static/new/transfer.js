@@ -3,13 +3,19 @@ import { ask, cancelled, isCancelled, Problem, send } from "./api.js";
 
 export const WHOLE = 64 * 1024 * 1024; // larger ones go in parts
 const TRIES = 4;
+export const moving = { files: 0 }; // on their way just now
 
 /**
  * Posts a file with fields to `path`, and returns what the service made of it.
  * `onProgress(share)` goes from 0 to 1.
  */
-export async function post(path, file, fields, { onProgress = () => {}, signal, whole = WHOLE } = {}) {
-  if (file.size > whole) {
+export async function post(path, file, fields, options = {}) {
+  moving.files++;
+  try { return await posted(path, file, fields, options); } finally { moving.files--; }
+}
+
+async function posted(path, file, fields, { onProgress = () => {}, signal }) {
+  if (file.size > WHOLE) {
     const upload_id = await inParts(file, { onProgress, signal });
     return ask("POST", path, { ...fields, upload_id }, { signal });
   }
