@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from tests import walk
 from tests.services import Service
+from tests.shapes import BOTH
 
 SAMPLES, BATCH, EPOCHS = 240, 30, 8
 CONFIG = walk.MLP | {"hidden": [16]}
@@ -22,9 +23,7 @@ STEPS = EPOCHS * SAMPLES // BATCH
 STEPWISE = {"name": "diff_in", "resolution": "steps"}
 
 
-@pytest.fixture(
-    scope="module", params=["embedded_service", "production_service"], ids=["embedded", "production"]
-)
+@pytest.fixture(scope="module", params=BOTH)
 def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     service: Service = request.getfixturevalue(request.param)
     with service.client() as client:

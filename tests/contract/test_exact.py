@@ -17,6 +17,7 @@ from diffin import Diffin, DiffinError, InputInvalid, Recorder
 from diffin.models import Dataset, Job, Trajectory
 from tests import walk
 from tests.services import Service
+from tests.shapes import BOTH
 from worker.influence import trajectory as engine
 from worker.influence.networks import build
 from worker.influence.score import score
@@ -39,9 +40,7 @@ class Data(NamedTuple):
     query: Dataset
 
 
-@pytest.fixture(
-    scope="module", params=["embedded_service", "production_service"], ids=["embedded", "production"]
-)
+@pytest.fixture(scope="module", params=BOTH)
 def client(request: pytest.FixtureRequest) -> Iterator[Diffin]:
     service: Service = request.getfixturevalue(request.param)
     with Diffin(service.url, service.key) as client:

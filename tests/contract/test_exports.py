@@ -17,14 +17,13 @@ import pytest
 from diffin import Diffin
 from tests import walk
 from tests.services import Service
+from tests.shapes import BOTH
 
 N, QUERIES = 120, [4, 0, 9]
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture(
-    params=["embedded_service", "production_service"], ids=["embedded", "production"], scope="module"
-)
+@pytest.fixture(params=BOTH, scope="module")
 def service(request: pytest.FixtureRequest) -> Service:
     service: Service = request.getfixturevalue(request.param)
     return service

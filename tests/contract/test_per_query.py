@@ -13,11 +13,12 @@ from diffin import Diffin, DiffinError
 from diffin.models import Job
 from tests import walk
 from tests.services import Service
+from tests.shapes import BOTH
 
 N, QUERIES = 300, [7, 3, 11]
 
 
-@pytest.fixture(params=["embedded_service", "production_service"], ids=["embedded", "production"])
+@pytest.fixture(params=BOTH)
 def service(request: pytest.FixtureRequest) -> Service:
     service: Service = request.getfixturevalue(request.param)
     return service

@@ -13,6 +13,7 @@ from safetensors.torch import load
 
 from tests import walk
 from tests.services import Service
+from tests.shapes import BOTH
 
 SAMPLES, FLIPPED = 400, 40
 RECIPE = {
@@ -23,9 +24,7 @@ RECIPE = {
 }
 
 
-@pytest.fixture(
-    scope="module", params=["embedded_service", "production_service"], ids=["embedded", "production"]
-)
+@pytest.fixture(scope="module", params=BOTH)
 def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     service: Service = request.getfixturevalue(request.param)
     with service.client() as client:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests import walk
 from tests.services import Service
+from tests.shapes import BOTH
 from worker.influence.networks import build
 
 SAMPLES, BATCH, EPOCHS, SEED = 240, 32, 3, 5
@@ -38,9 +39,7 @@ REQUEST: dict[str, Any] = {
 }
 
 
-@pytest.fixture(
-    scope="module", params=["embedded_service", "production_service"], ids=["embedded", "production"]
-)
+@pytest.fixture(scope="module", params=BOTH)
 def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     service: Service = request.getfixturevalue(request.param)
     with service.client() as client:

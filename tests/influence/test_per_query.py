@@ -24,6 +24,8 @@ EXACT: dict[str, dict[str, Any]] = {
     "tracin": {},
     "influence_function": {"damping": 0.3, "hessian_samples": None, "cg_steps": 1000},
 }
+HESSIAN = "diff_in, hessian"  # seconds a case; one of its tests is quick
+CASES = [pytest.param(case, marks=[pytest.mark.slow] if case == HESSIAN else []) for case in EXACT]
 
 
 def few_steps(case: str) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def test_tracin_is_the_product_of_gradients(run: Run) -> None:
     assert close(by_query(run, "tracin"), torch.as_tensor(dense))
 
 
-@pytest.mark.parametrize("case", EXACT)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_mean_over_queries_is_the_score_on_the_query_set(run: Run, case: str, optimizer: str) -> None:
     method, options = case.split(",")[0], EXACT[case]
@@ -106,7 +108,7 @@ def test_single_steps_are_taken_for_each_query(run: Run, resolution: str) -> Non
     assert close(score_queries("diff_in", *at, run.query, options=options), torch.stack(alone, 1))
 
 
-@pytest.mark.parametrize("case", EXACT)
+@pytest.mark.parametrize("case", CASES)
 class TestEveryCase:
     def test_how_many_at_a_time_changes_nothing(
         self, one_run: Run, case: str, monkeypatch: pytest.MonkeyPatch
