@@ -156,7 +156,7 @@ def _plain(row: Score, flipped: bool) -> dict[str, object]:
 
 def _again(store: Path, job: Job) -> str:
     return (
-        f"  DIFFIN_DATA_DIR={store} .venv/bin/diffin serve\n"
+        f"  DIFFIN_DATA_DIR={store} .venv/bin/diffin serve    # prints where the page is: look at them all\n"
         f'  curl -H "Authorization: Bearer $(cat {store}/api-key)" '
         f"'http://127.0.0.1:8000/v1/jobs/{job.id}/scores?order=harmful&limit={SHOWN}'"
     )
