@@ -40,6 +40,7 @@ from app.api.selections import content
 from app.api.selections import routes as selections
 from app.api.uploads import routes as uploads
 from app.api.uploads.receiving import Digests
+from app.api.webhooks import deliveries, endpoints
 from app.settings import Settings
 from app.store import idempotency, keys
 from app.store.blobs import BlobStore
@@ -70,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.database = Database(settings.database_url, partial(queue.ring, celery))
     app.state.blobs = BlobStore(settings.blob_dir)
     app.state.digests = Digests()
-    app.state.metrics = Metrics(app.state.database, health.alive_seconds(settings))
+    app.state.metrics = Metrics(app.state.database, app.state.blobs, health.alive_seconds(settings))
 
     for noun in (
         capabilities,
@@ -94,6 +95,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         selections,
         content,
         api_keys,
+        endpoints,
+        deliveries,
         health,
     ):
         app.include_router(noun.router)

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app import addresses
+
 MIB = 1024**2
 GIB = 1024**3
 LEAST_KEY, LEAST_KEY_DIFFERENT = 20, 8  # characters of a key that is not to be guessed
@@ -69,6 +71,21 @@ class Settings(BaseSettings):
         24.0, gt=0, description="How long an Idempotency-Key replays its answer."
     )
     export_hours: float = Field(168.0, gt=0, description="How long the file of an export is kept.")
+    webhook_allow: str = Field(
+        "",
+        description="Networks beside the public internet that webhooks may go to, by http as well: "
+        "10.0.0.0/8,192.168.0.0/16.",
+    )
+    webhook_seconds: float = Field(
+        20.0, gt=0, description="How long a webhook's receiver may take to answer."
+    )
+    webhook_retry_seconds: tuple[float, ...] = Field(
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="Waits between attempts to deliver a webhook, as a JSON list: those that Standard "
+        "Webhooks proposes.",
+    )
+    webhook_senders: int = Field(4, ge=1, le=64, description="Webhooks that one worker sends side by side.")
+    webhook_log_days: float = Field(30.0, gt=0, description="How long deliveries of webhooks are listed.")
     log_level: str = Field("INFO", description="Level of the structured logs on standard error.")
 
     def model_post_init(self, context: Any, /) -> None:
@@ -78,11 +95,16 @@ class Settings(BaseSettings):
         self.database_url = _psycopg(self.database_url) or f"sqlite:///{self.data_dir / 'diffin.db'}"
         self.broker_url = self.broker_url or "filesystem://localhost//"
         self.blob_url = self.blob_url or (self.data_dir / "blobs").as_uri()
+        addresses.networks(self.webhook_allow)  # what cannot be read is told at the start
 
     @property
     def embedded(self) -> bool:
         """Whether the database is the local SQLite file."""
         return self.database_url.startswith("sqlite")
+
+    @property
+    def webhook_networks(self) -> tuple[addresses.Network, ...]:
+        return addresses.networks(self.webhook_allow)
 
     @property
     def blob_dir(self) -> Path:

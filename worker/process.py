@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store.blobs import BlobStore
 from app.store.db import Database, Message
+from app.store.figures import Figures
 from worker.celery import celery
 
 Job = TypeVar("Job")
@@ -35,6 +36,7 @@ class Process:
     blobs: BlobStore
     owner: str
     at_hand: dict[str, Any] = field(default_factory=dict)
+    figures: Figures = field(default_factory=Figures)
 
 
 def at_hand(mine: Process, job_id: str, read: Callable[[Session], Job]) -> Job:

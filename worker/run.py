@@ -85,9 +85,11 @@ def _claim(mine: Process, subject: str, work_id: str, attempt: int) -> Work | No
 
 def _attempt(mine: Process, row: Work) -> None:
     renewal = Renewal(mine.database, row, Lease(row.id, row.attempt, mine.owner), mine.settings.lease_seconds)
+    began = time.monotonic()
     try:
         with renewal.kept():
             KINDS[row.kind](mine, row, renewal)
+        mine.figures.took(row.kind, time.monotonic() - began)
     except LeaseLostError:
         log.info("%s of %s: the lease is somebody else's now", row.kind, row.subject)
     except CancelledError:
@@ -96,6 +98,7 @@ def _attempt(mine: Process, row: Work) -> None:
         _end(mine, row, refused.problem)
     except Exception as crash:
         log.exception("%s of %s failed in attempt %d", row.kind, row.subject, row.attempt)
+        mine.figures.add("unit_failures", row.kind)
         _retry(mine, row, crash)
 
 

@@ -74,6 +74,7 @@ def block(mine: Process, row: Work, renewal: Renewal) -> None:
     chunks = checked(lambda: list(halving(score, rows, _plan(mine, job)["chunk"], job.task.group)))
     result = {"seconds": time.monotonic() - started}
     _deliver(mine, row, renewal, result, partial(save_block, chunks))
+    mine.figures.add("samples_scored", value=len(rows))
 
 
 def _deliver(

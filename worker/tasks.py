@@ -1,4 +1,4 @@
-"""Thin tasks, and what a worker does around them: prepare, sweep, beat, stop."""
+"""Thin tasks, and what a worker does around them: prepare, sweep, beat, send, stop."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from celery import signals
 from app.settings import Settings
 from app.store import sweeper, workers
 from worker.celery import celery
+from worker.deliver import Senders
 from worker.job import pick_device
 from worker.process import busy, process, stopping
 from worker.run import serve
@@ -24,6 +25,7 @@ TIDY_SECONDS = 600.0
 VERSION = metadata.version("diffin")
 log = logging.getLogger(__name__)
 _halt = threading.Event()
+_senders: list[Senders] = []
 
 
 @celery.task(name="diffin.validate")
@@ -64,6 +66,8 @@ def _prepare(**_: Any) -> None:
 def _start_sweeping(sender: Any, **_: Any) -> None:
     queues = sorted(sender.app.amqp.queues.consume_from)
     threading.Thread(target=_sweep_until_halted, args=(queues,), name="sweeper", daemon=True).start()
+    _senders.append(Senders(process()))
+    _senders[-1].start()
 
 
 @signals.worker_shutting_down.connect
@@ -74,9 +78,12 @@ def _stop_after_the_unit_in_hand(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def _stop_sweeping(**_: Any) -> None:
     _halt.set()
+    while _senders:
+        _senders.pop().stop()
     mine = process()
     with mine.database.transaction() as session:
         workers.gone(session, mine.owner)
+        mine.figures.write(session)
 
 
 def _sweep_until_halted(queues: list[str]) -> None:
@@ -87,6 +94,7 @@ def _sweep_until_halted(queues: list[str]) -> None:
         try:
             with mine.database.transaction() as session:
                 workers.beat(session, mine.owner, queues, _device(settings), VERSION)
+                mine.figures.write(session)
             sweeper.sweep(
                 mine.database,
                 mine.blobs,
@@ -96,7 +104,7 @@ def _sweep_until_halted(queues: list[str]) -> None:
             )
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + TIDY_SECONDS
-                sweeper.tidy(mine.database, mine.blobs)
+                sweeper.tidy(mine.database, mine.blobs, webhook_log_days=settings.webhook_log_days)
         except Exception as problem:  # whatever it is, a worker without its sweeper is worse
             log.warning("sweeper: %s: %s; trying again", type(problem).__name__, problem)
         if settings.exit_with_parent and os.getppid() != parent:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import uuid_utils
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -101,6 +101,11 @@ class BlobStore:
             else:
                 path.unlink(missing_ok=True)
         return len(orphans)
+
+    def usage(self, session: Session) -> tuple[int, int, int]:
+        """(how many blobs there are, their bytes, bytes that are free where they lie)."""
+        count, size = session.execute(select(func.count(), func.sum(Blob.bytes))).one()
+        return count, int(size or 0), shutil.disk_usage(self.folder).free
 
     def check(self) -> None:
         """Raises unless bytes can be written and read back."""

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store import work
+from app.store import webhooks, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id
 from app.store.rows import Rows
@@ -57,6 +57,8 @@ def invalid(session: Session, blobs: BlobStore, dataset: Dataset, error: dict[st
 
 
 def _end_validation(session: Session, blobs: BlobStore, dataset: Dataset) -> None:
+    told = {"id": dataset.id, "status": dataset.status}
+    webhooks.emit(session, dataset.project_id, f"dataset.{dataset.status}", told)
     source, dataset.source_blob = dataset.source_blob, None
     blobs.forget(session, source)
     work.drop(session, dataset.id)

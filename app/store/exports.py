@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store import work
+from app.store import webhooks, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Export, Job
@@ -81,13 +81,22 @@ def finish(
     now = utcnow()
     export.status, export.blob, export.bytes = "succeeded", digest, size
     export.finished_at, export.expires_at = now, now + timedelta(hours=hours)
+    _tell(session, export)
     work.drop(session, export_id)
 
 
 def failed(session: Session, export: Export, error: dict[str, Any]) -> None:
     """No worker could make it, and says why."""
     export.status, export.error, export.finished_at = "failed", error, utcnow()
+    _tell(session, export)
     work.drop(session, export.id)
+
+
+def _tell(session: Session, export: Export) -> None:
+    told = {"id": export.id, "status": export.status, "format": export.format, "job_id": export.job_id}
+    if export.selection_id is not None:
+        told["selection_id"] = export.selection_id
+    webhooks.emit(session, export.project_id, f"export.{export.status}", told, ordered_by=export.job_id)
 
 
 def delete(session: Session, blobs: BlobStore, export: Export) -> None:

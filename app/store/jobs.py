@@ -16,7 +16,18 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app.store import columns, decisions, evaluations, events, exports, scores, selections, training, work
+from app.store import (
+    columns,
+    decisions,
+    evaluations,
+    events,
+    exports,
+    scores,
+    selections,
+    training,
+    webhooks,
+    work,
+)
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Job, JobTrajectory, Trajectory, Work
@@ -259,6 +270,8 @@ def delete(session: Session, blobs: BlobStore, job: Job) -> None:
 def _end(session: Session, blobs: BlobStore, job: Job, status: str, data: dict[str, Any]) -> None:
     job.status, job.finished_at = status, utcnow()
     events.append(session, job.id, f"job.{status}", data)
+    told = {"id": job.id, "status": status, "type": job.type}
+    webhooks.emit(session, job.project_id, f"job.{status}", told)
     blobs.forget(session, *work.drop(session, job.id))
     training.drop(session, blobs, job.id)
 

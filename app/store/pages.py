@@ -8,9 +8,21 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from app.store.tables import ApiKey, Dataset, Export, Job, Selection, Trajectory, Upload
+from app.store.tables import (
+    ApiKey,
+    Dataset,
+    Export,
+    Job,
+    Selection,
+    Trajectory,
+    Upload,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 
-Listed = TypeVar("Listed", Dataset, Trajectory, Job, Selection, Export, Upload, ApiKey)
+Listed = TypeVar(
+    "Listed", Dataset, Trajectory, Job, Selection, Export, Upload, ApiKey, WebhookEndpoint, WebhookDelivery
+)
 
 
 def newest(
@@ -43,6 +55,16 @@ def newest(
     return session.scalars(query).all()
 
 
-def position(row: Dataset | Trajectory | Job | Selection | Export | Upload | ApiKey) -> list[Any]:
+def position(
+    row: Dataset
+    | Trajectory
+    | Job
+    | Selection
+    | Export
+    | Upload
+    | ApiKey
+    | WebhookEndpoint
+    | WebhookDelivery,
+) -> list[Any]:
     """What tells where a row stands, to go on from there."""
     return [row.id]

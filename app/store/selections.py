@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store import exports, work
+from app.store import exports, webhooks, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id, utcnow
 from app.store.tables import Selection, SelectionFile
@@ -118,4 +118,6 @@ def drop_of(session: Session, blobs: BlobStore, job_id: str) -> None:
 
 def _end(session: Session, blobs: BlobStore, selection: Selection, status: str) -> None:
     selection.status, selection.finished_at = status, utcnow()
+    told = {"id": selection.id, "status": status, "type": selection.type, "job_id": selection.job_id}
+    webhooks.emit(session, selection.project_id, f"selection.{status}", told, ordered_by=selection.job_id)
     blobs.forget(session, *work.drop(session, selection.id))

@@ -13,17 +13,19 @@ from sqlalchemy.orm import Session
 from app.store import (
     datasets,
     exports,
+    figures,
     idempotency,
     jobs,
     selections,
     sessions,
     trajectories,
     uploads,
+    webhooks,
     work,
 )
 from app.store.blobs import BlobStore
 from app.store.db import Database
-from app.store.tables import BatchOrder, Checkpoint, Dataset, Export, TrajectoryFile, Work
+from app.store.tables import BatchOrder, Checkpoint, Dataset, Export, TrajectoryFile, WebhookDelivery, Work
 
 WORKER_LOST = {
     "type": "https://diffin.dev/problems/worker_lost",
@@ -54,20 +56,22 @@ def sweep(
         overdue = work.overdue(session)
     for row in overdue:
         with database.transaction() as session:
-            put_back(session, blobs, row, max_attempts, _lost(row), overdue=True)
+            if put_back(session, blobs, row, max_attempts, _lost(row), overdue=True):
+                figures.add(session, {figures.Key("leases_lost", row.kind): 1})
     with database.transaction() as session:
         return len(overdue) + work.ring_again(session, idle_queues, 2 * lease_seconds)
 
 
-def tidy(database: Database, blobs: BlobStore) -> None:
-    """What need not be done every second: old answers, sessions, exports and uploads, jobs that stayed
-    `cancelling`, files nobody names.
+def tidy(database: Database, blobs: BlobStore, *, webhook_log_days: float = 30) -> None:
+    """What need not be done every second: old answers, sessions, messages, exports and uploads, jobs that
+    stayed `cancelling`, files nobody names.
     """
     with database.transaction() as session:
         idempotency.purge(session)
         sessions.purge(session)
         exports.expire(session, blobs)
         uploads.expire(session, blobs)
+        webhooks.purge(session, webhook_log_days)
     with database.snapshot() as session:
         left = jobs.cancelling(session)
         blobs.collect(session)
@@ -85,20 +89,24 @@ def put_back(
     error: dict[str, Any],
     *,
     overdue: bool = False,
-) -> None:
-    """Queues the next attempt of a unit, or ends what it belongs to with `error` when none is left."""
+) -> bool:
+    """Queues the next attempt of a unit, or ends what it belongs to with `error` when none is left.
+
+    False where there was nothing to do: it is gone, or somebody else's.
+    """
     job = jobs.locked(session, row.subject, patient=not overdue)
     selection = selections.locked(session, row.subject, patient=not overdue)
     if job is None and selection is None and row.kind not in work.UNLOCKED:
-        return  # gone, or its owner is in the middle of writing
+        return False  # gone, or its owner is in the middle of writing
     trajectories.lock_owner(session, row.subject)
     unit = work.locked(session, row, overdue=overdue)
     if unit is None:
-        return
+        return False
     if job is not None and job.status == "cancelling":
         jobs.unit_stopped(session, blobs, job, unit)
     elif not work.retry(session, unit, max_attempts):
         give_up(session, blobs, unit.subject, error)
+    return True
 
 
 def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, Any]) -> None:
@@ -121,6 +129,8 @@ def give_up(session: Session, blobs: BlobStore, subject: str, error: dict[str, A
         trajectories.invalid(session, blobs, order, error)
     elif (file := session.get(TrajectoryFile, subject)) is not None:
         trajectories.invalid(session, blobs, file, error)
+    elif session.get(WebhookDelivery, subject) is not None:
+        webhooks.lost(session, subject, error)
 
 
 def _lost(row: Work) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store import work
+from app.store import webhooks, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id
 from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
@@ -167,6 +167,7 @@ def ready(session: Session, blobs: BlobStore, row: File, info: dict[str, Any], s
     if source != row.blob:
         blobs.forget(session, source)
     work.drop(session, row.id)
+    _tell(session, row)
     if isinstance(row, TrajectoryFile):
         session.flush()
         if all(one.status == "ready" for one in files(session, row.trajectory_id)):
@@ -192,10 +193,18 @@ def invalid(session: Session, blobs: BlobStore, row: File, error: dict[str, Any]
     row.status, row.error = "invalid", error
     blobs.forget(session, *sources)
     work.drop(session, row.id)
+    _tell(session, row)
     if isinstance(row, TrajectoryFile):
         for checkpoint_id in work.waiting_for(session, row.trajectory_id):
             waiting = session.get_one(Checkpoint, checkpoint_id)
             invalid(session, blobs, waiting, refused_with(row))
+
+
+def _tell(session: Session, row: BatchOrder | Checkpoint | TrajectoryFile) -> None:
+    if isinstance(row, Checkpoint):
+        project_id = session.get_one(Trajectory, row.trajectory_id).project_id
+        told = {"id": row.id, "status": row.status, "trajectory_id": row.trajectory_id, "step": row.step}
+        webhooks.emit(session, project_id, f"checkpoint.{row.status}", told)
 
 
 def refused_with(file: TrajectoryFile) -> dict[str, Any]:

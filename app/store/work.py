@@ -18,7 +18,7 @@ from sqlalchemy import CursorResult, Update, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.store import workers
-from app.store.db import Message, epoch, ring_after_commit, utcnow
+from app.store.db import Message, database_epoch, epoch, ring_after_commit, utcnow
 from app.store.tables import Work
 
 TASKS = {
@@ -42,8 +42,9 @@ TASKS = {
     "settle": "diffin.score",
 }
 WITHOUT_GPU = ("validate", "export")
-UNLOCKED = ("validate", "export")  # for what is not locked before its work is
-QUEUES = {kind: "cpu" if kind in WITHOUT_GPU else "gpu" for kind in TASKS}
+SENT = "deliver"  # by threads that look for it: no message rings for it, and it waits for no computing
+UNLOCKED = ("validate", "export", SENT)  # for what is not locked before its work is
+QUEUES = {kind: "cpu" if kind in WITHOUT_GPU else "gpu" for kind in TASKS} | {SENT: "sent"}
 UNFINISHED = ("waiting", "queued", "running")
 
 
@@ -84,6 +85,7 @@ def add(
         waits_for=waits_for,
         attempt=1,
         total=total,
+        due_at=database_epoch(session) if kind == SENT else None,
     )
     session.add(row)
     if not waits_for:
@@ -100,6 +102,21 @@ def claim(session: Session, work_id: str, attempt: int, owner: str, lease_second
         .values(status="running", lease_owner=owner, lease_expires_at=epoch() + lease_seconds, completed=0),
     )
     return session.get(Work, work_id, populate_existing=True) if taken else None
+
+
+def next_due(session: Session, kind: str, but_stages: Sequence[str]) -> Work | None:
+    """The unit of this kind that has been due for longest, and is in none of these stages."""
+    due = [Work.queue == QUEUES[kind], Work.status == "queued", Work.due_at <= epoch()]
+    query = select(Work).where(*due, Work.stage.not_in(but_stages)).order_by(Work.due_at, Work.id)
+    return session.scalar(query.limit(1))
+
+
+def postpone(session: Session, lease: Lease, seconds: float) -> None:
+    """Queues the unit again, to be taken after so many seconds. Raises LeaseLostError as `finish` does."""
+    values = {"status": "queued", "attempt": lease.attempt + 1, "lease_owner": None, "lease_expires_at": None}
+    later = update(Work).where(*_held(lease)).values(due_at=epoch() + seconds, completed=0, **values)
+    if not _changed(session, later):
+        raise LeaseLostError(lease.work_id)
 
 
 def next_of(session: Session, subject: str) -> Work | None:
@@ -225,13 +242,20 @@ def progress_each(session: Session, subjects: Sequence[str]) -> dict[str, int]:
 
 
 def queued(session: Session) -> list[tuple[str, int, float]]:
-    """(kind, how many are queued, seconds since the oldest of them was made)."""
+    """(kind, how many are queued, seconds since the oldest of them was made), but for messages."""
     counted = select(Work.kind, func.count(), func.min(Work.created_at)).where(Work.status == "queued")
+    counted = counted.where(Work.kind != SENT)
     now = utcnow()
     return [
         (kind, count, (now - oldest).total_seconds())
         for kind, count, oldest in session.execute(counted.group_by(Work.kind))
     ]
+
+
+def count_running(session: Session) -> dict[str, int]:
+    """How many units of each kind are being done."""
+    counted = select(Work.kind, func.count()).where(Work.status == "running").group_by(Work.kind)
+    return dict(session.execute(counted).all())
 
 
 def drop(session: Session, subject: str, *, but_running: bool = False) -> list[str]:
@@ -279,6 +303,7 @@ def _requeue(session: Session, work_id: str, attempt: int, *, failures: int) -> 
 
 def _ring(session: Session, rows: Sequence[Work]) -> None:
     session.flush()
+    rows = [row for row in rows if row.kind != SENT]
     if rows:
         session.execute(update(Work).where(Work.id.in_([row.id for row in rows])).values(rung_at=epoch()))
     ring_after_commit(session, *(Message(TASKS[row.kind], row.id, row.attempt, row.queue) for row in rows))

@@ -1,5 +1,5 @@
-"""The tables. States change only in `jobs.py`, `work.py`, `datasets.py`, `trajectories.py`, `selections.py`
-and `exports.py`."""
+"""The tables. States change only in `jobs.py`, `work.py`, `datasets.py`, `trajectories.py`, `selections.py`,
+`exports.py` and `webhooks.py`."""
 
 from app.store.tables.base import Base, Resource
 from app.store.tables.inputs import (
@@ -22,7 +22,8 @@ from app.store.tables.results import (
     Selection,
     SelectionFile,
 )
-from app.store.tables.service import ApiKey, IdempotencyKey, WebSession, Worker
+from app.store.tables.service import ApiKey, Figure, IdempotencyKey, WebSession, Worker
+from app.store.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiKey",
@@ -35,6 +36,7 @@ __all__ = [
     "Evaluation",
     "Event",
     "Export",
+    "Figure",
     "IdempotencyKey",
     "Job",
     "JobTrajectory",
@@ -49,6 +51,8 @@ __all__ = [
     "Upload",
     "UploadPart",
     "WebSession",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Work",
     "Worker",
 ]

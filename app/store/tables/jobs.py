@@ -78,13 +78,14 @@ class TrainingState(Base):
 
 class Work(Base):
     """A leased unit of work. `waits_for` names the stage of the same subject that must be done first, or the
-    trajectory whose files must be."""
+    other subject (a trajectory's files, a message) that must be. Nobody takes it before `due_at`."""
 
     __tablename__ = "work"
     __table_args__ = (
         Index(None, "status", "lease_expires_at"),
         Index(None, "status", "rung_at"),
         Index(None, "subject", "status", "stage"),
+        Index(None, "queue", "status", "due_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -100,6 +101,7 @@ class Work(Base):
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[float | None]
     rung_at: Mapped[float | None]
+    due_at: Mapped[float | None]
     completed: Mapped[int] = mapped_column(BigInteger, default=0)
     total: Mapped[int] = mapped_column(BigInteger, default=0)
     result: Mapped[dict[str, Any] | None]

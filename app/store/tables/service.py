@@ -55,6 +55,17 @@ class IdempotencyKey(Base):
     expires_at: Mapped[float]
 
 
+class Figure(Base):
+    """A counter of the workers', by its name, the kind of work it is of and the bucket that it counts."""
+
+    __tablename__ = "figures"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    le: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
 class Worker(Base):
     """A live worker's heartbeat: what readyz and capabilities report."""
 

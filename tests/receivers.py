@@ -1,0 +1,82 @@
+"""An HTTP server that receives webhooks, answers as it is told, and remembers what came."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from standardwebhooks import Webhook
+
+Answer = Callable[[int], tuple[int, dict[str, str]]]
+
+
+@dataclass
+class Receiver:
+    """`answer(n)` gives the status and headers for the n-th message that comes, counted from 0."""
+
+    answer: Answer = lambda _n: (204, {})
+    seconds: float = 0.0
+    url: str = ""
+    came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def verified(self, secret: str) -> list[dict[str, Any]]:
+        """What the messages say, each checked against the secret as receivers do."""
+        return [Webhook(secret).verify(body, headers) for headers, body in self.came]
+
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for headers, _ in self.came]
+
+    def wait_for(self, count: int, seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while len(self.came) < count:
+            assert time.monotonic() < end, f"{len(self.came)} of {count} messages came in {seconds} s"
+            time.sleep(0.02)
+
+
+@contextmanager
+def receiving(receiver: Receiver | None = None, trust: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver on a free port of the loopback."""
+    wanted = receiver or Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with wanted.lock:
+                number = len(wanted.came)
+                wanted.came.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            time.sleep(wanted.seconds)
+            status, headers = wanted.answer(number)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except OSError:  # the sender went away: what some tests are about
+                self.close_connection = True
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if trust is not None:
+            server.socket = trust.wrap_socket(server.socket, server_side=True)
+        scheme = "https" if trust else "http"
+        wanted.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/hook"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield wanted
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,374 @@
+"""Sending webhooks: what goes out, how often, in which order, and where it does not go."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select, update
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from app.settings import Settings
+from app.store import sweeper, webhooks
+from app.store.blobs import BlobStore
+from app.store.db import Database, utcnow
+from app.store.tables import WebhookDelivery, WebhookEndpoint, Work
+from tests.receivers import Receiver, receiving
+from worker import deliver
+from worker.deliver import Senders
+from worker.process import Process
+
+WAITS = (0.05, 0.05)
+
+
+@pytest.fixture
+def mine(database: Database, blobs: BlobStore, database_url: str, tmp_path: Path) -> Process:
+    settings = Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        secret_key=SecretStr("of the tests"),
+        webhook_allow="127.0.0.0/8",
+        webhook_retry_seconds=WAITS,
+        webhook_seconds=1,
+        lease_seconds=1,
+    )
+    return Process(settings, database, blobs, "a worker")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as one:
+        yield one
+
+
+def endpoint(mine: Process, url: str, *events: str, project_id: str = "p") -> tuple[str, str]:
+    """(id, secret) of a new endpoint."""
+    with mine.database.transaction() as session:
+        row = webhooks.create(session, project_id=project_id, url=url, events=list(events))
+    return row.id, webhooks.secret(mine.settings.secret, row.salt)
+
+
+def tell(
+    mine: Process, subject: str = "job_1", kind: str = "job.succeeded", job_id: str | None = None
+) -> None:
+    with mine.database.transaction() as session:
+        data = {"id": subject, "status": kind.partition(".")[2]}
+        webhooks.emit(session, "p", kind, data, ordered_by=job_id)
+
+
+def send_all(mine: Process, seconds: float = 10, lookup: Any = socket.getaddrinfo) -> None:
+    """Sends what is due until nothing is pending."""
+    end = time.monotonic() + seconds
+    while deliveries(mine, "pending"):
+        assert time.monotonic() < end, "messages are still pending"
+        row = deliver.take(mine)
+        if row is None:
+            time.sleep(0.02)
+        else:
+            deliver.deliver(mine, row, lookup)
+
+
+def deliveries(mine: Process, *status: str) -> list[WebhookDelivery]:
+    with mine.database.snapshot() as session:
+        query = select(WebhookDelivery).order_by(WebhookDelivery.id)
+        rows = session.scalars(query.where(WebhookDelivery.status.in_(status)) if status else query)
+        return list(rows.all())
+
+
+def one(mine: Process, endpoint_id: str) -> WebhookEndpoint:
+    with mine.database.snapshot() as session:
+        return session.get_one(WebhookEndpoint, endpoint_id)
+
+
+def test_a_message_is_signed_as_the_library_of_receivers_checks_it(mine: Process, receiver: Receiver) -> None:
+    _, secret = endpoint(mine, receiver.url)
+    tell(mine)
+    send_all(mine)
+    (message,) = receiver.verified(secret)
+    assert message["type"] == "job.succeeded"
+    assert message["data"] == {"id": "job_1", "status": "succeeded"}
+    assert message["timestamp"].endswith("Z")
+    with pytest.raises(WebhookVerificationError):
+        receiver.verified(webhooks.secret(mine.settings.secret, b"another"))
+    (row,) = deliveries(mine)
+    assert (row.status, row.attempts, row.log[0]["status_code"]) == ("delivered", 1, 204)
+    with mine.database.snapshot() as session:
+        assert session.scalars(select(Work)).all() == []
+
+
+def test_only_what_was_asked_for_comes_and_only_of_the_same_project(
+    mine: Process, receiver: Receiver
+) -> None:
+    endpoint(mine, receiver.url, "job.failed")
+    endpoint(mine, receiver.url, project_id="another")
+    tell(mine, kind="job.succeeded")
+    assert deliveries(mine) == []
+    tell(mine, kind="job.failed")
+    assert len(deliveries(mine)) == 1
+
+
+def test_a_message_goes_with_its_transaction(mine: Process, receiver: Receiver) -> None:
+    endpoint(mine, receiver.url)
+    with pytest.raises(RuntimeError), mine.database.transaction() as session:
+        webhooks.emit(session, "p", "job.succeeded", {"id": "job_1", "status": "succeeded"})
+        raise RuntimeError("the state did not change after all")
+    assert deliveries(mine) == []
+    assert deliver.take(mine) is None
+
+
+def test_while_a_secret_is_rotated_both_verify(mine: Process, receiver: Receiver) -> None:
+    endpoint_id, old = endpoint(mine, receiver.url)
+    with mine.database.transaction() as session:
+        row = session.get_one(WebhookEndpoint, endpoint_id)
+        webhooks.rotate(row, hours=1)
+        new = webhooks.secret(mine.settings.secret, row.salt)
+    tell(mine)
+    send_all(mine)
+    assert old != new
+    assert receiver.verified(old) == receiver.verified(new)
+    assert len(receiver.came[0][0]["webhook-signature"].split()) == 2
+    with mine.database.transaction() as session:
+        session.get_one(WebhookEndpoint, endpoint_id).previous_until = utcnow() - timedelta(seconds=1)
+    receiver.came.clear()
+    tell(mine)
+    send_all(mine)
+    assert receiver.verified(new)
+    with pytest.raises(WebhookVerificationError):
+        receiver.verified(old)
+
+
+def test_what_fails_is_sent_again_under_the_same_id(mine: Process, receiver: Receiver) -> None:
+    endpoint_id, secret = endpoint(mine, receiver.url)
+    receiver.answer = lambda n: (500 if n < 2 else 200, {})
+    tell(mine)
+    send_all(mine)
+    assert len(receiver.verified(secret)) == 3
+    assert len(set(receiver.ids())) == 1
+    (row,) = deliveries(mine)
+    assert [entry["status_code"] for entry in row.log] == [500, 500, 200]
+    assert one(mine, endpoint_id).failing_since is None
+
+
+def test_an_endpoint_that_takes_nothing_all_that_time_is_disabled_and_can_be_replayed(
+    mine: Process, receiver: Receiver
+) -> None:
+    endpoint_id, secret = endpoint(mine, receiver.url)
+    receiver.answer = lambda _n: (503, {})
+    tell(mine, "job_1")
+    send_all(mine)
+    row = one(mine, endpoint_id)
+    assert (row.disabled, row.disabled_reason) == (True, "failing")
+    tell(mine, "job_2")  # nobody listens, and nothing is forgotten
+    assert [found.status for found in deliveries(mine)] == ["failed", "skipped"]
+    receiver.answer = lambda _n: (200, {})
+    receiver.came.clear()
+    with mine.database.transaction() as session:
+        row = session.get_one(WebhookEndpoint, endpoint_id)
+        webhooks.enable(row)
+        since, statuses = utcnow() - timedelta(hours=1), ["failed", "skipped"]
+        assert webhooks.replay(session, row, since, utcnow(), statuses) == (2, None)
+    send_all(mine)
+    assert [message["data"]["id"] for message in receiver.verified(secret)] == ["job_1", "job_2"]
+
+
+def test_one_bad_message_does_not_disable_an_endpoint_that_takes_others(
+    mine: Process, receiver: Receiver
+) -> None:
+    endpoint_id, _ = endpoint(mine, receiver.url)
+    receiver.answer = lambda n: (400 if n in (0, 2, 4) else 200, {})
+    mine.settings.webhook_retry_seconds = (0.0, 0.0)
+    tell(mine, "job_1")
+    for _ in range(2):  # its failures, each followed by a success of another
+        row = deliver.take(mine)
+        assert row is not None
+        deliver.deliver(mine, row)
+        with mine.database.transaction() as session:
+            session.execute(update(Work).values(due_at=Work.due_at + 1000))
+        tell(mine, f"job_{time.time_ns()}")
+        row = deliver.take(mine)
+        assert row is not None
+        deliver.deliver(mine, row)
+        with mine.database.transaction() as session:
+            session.execute(update(Work).values(due_at=Work.due_at - 1000))
+    send_all(mine)
+    assert [row.status for row in deliveries(mine)] == ["failed", "delivered", "delivered"]
+    assert not one(mine, endpoint_id).disabled
+
+
+def test_gone_disables_at_once(mine: Process, receiver: Receiver) -> None:
+    endpoint_id, _ = endpoint(mine, receiver.url)
+    receiver.answer = lambda _n: (410, {})
+    tell(mine)
+    send_all(mine)
+    assert one(mine, endpoint_id).disabled_reason == "gone"
+    assert len(receiver.came) == 1
+
+
+def test_a_receiver_that_asks_for_time_gets_it(mine: Process, receiver: Receiver) -> None:
+    endpoint(mine, receiver.url)
+    receiver.answer = lambda _n: (429, {"Retry-After": "1000"})
+    tell(mine)
+    row = deliver.take(mine)
+    assert row is not None
+    deliver.deliver(mine, row)
+    (delivery,) = deliveries(mine)
+    assert delivery.next_attempt_at is not None
+    assert 990 < (delivery.next_attempt_at - utcnow()).total_seconds() < 1010
+    assert deliver.take(mine) is None
+
+
+def test_messages_of_one_job_come_in_order_and_others_do_not_wait(mine: Process, receiver: Receiver) -> None:
+    _, secret = endpoint(mine, receiver.url)
+    receiver.answer = lambda n: (500 if n == 0 else 200, {})
+    mine.settings.webhook_retry_seconds = (0.5,)
+    tell(mine, "job_1")
+    tell(mine, "sel_1", "selection.succeeded", job_id="job_1")
+    tell(mine, "exp_1", "export.succeeded", job_id="job_1")
+    tell(mine, "job_2")
+    send_all(mine)
+    came = [message["data"]["id"] for message in receiver.verified(secret)]
+    assert came == ["job_1", "job_2", "job_1", "sel_1", "exp_1"]
+
+
+def test_a_worker_that_died_while_sending_leaves_the_message_to_another(
+    mine: Process, blobs: BlobStore, receiver: Receiver
+) -> None:
+    endpoint(mine, receiver.url)
+    tell(mine)
+    assert deliver.take(mine) is not None  # and it dies
+    with mine.database.transaction() as session:
+        session.execute(update(Work).values(lease_expires_at=0.0))
+    sweeper.sweep(mine.database, blobs, max_attempts=5, lease_seconds=1)
+    send_all(mine)
+    assert len(receiver.came) == 1
+
+
+def test_a_message_that_kills_every_worker_is_given_up(mine: Process, blobs: BlobStore) -> None:
+    endpoint(mine, "https://a.example")
+    tell(mine)
+    for _ in range(2):
+        assert deliver.take(mine) is not None
+        with mine.database.transaction() as session:
+            session.execute(update(Work).values(lease_expires_at=0.0))
+        sweeper.sweep(mine.database, blobs, max_attempts=2, lease_seconds=1)
+    (row,) = deliveries(mine)
+    assert row.status == "failed"
+    assert "died" in row.log[-1]["error"]
+
+
+# ---------------------------------------------------------------- where it does not go
+def test_redirects_are_failures(mine: Process, receiver: Receiver) -> None:
+    with receiving() as inner:
+        receiver.answer = lambda _n: (302, {"Location": inner.url})
+        attempt = deliver.send(mine.settings, receiver.url, {}, b"{}")
+        assert (attempt.status, attempt.accepted) == (302, False)
+        assert inner.came == []
+
+
+def test_a_slow_receiver_is_not_waited_for(mine: Process, receiver: Receiver) -> None:
+    mine.settings.webhook_seconds = 0.3
+    receiver.seconds = 1.5
+    attempt = deliver.send(mine.settings, receiver.url, {}, b"{}")
+    assert attempt.status is None
+    assert "0.3 s" in (attempt.error or "")
+    assert attempt.seconds < 1.2
+
+
+def test_an_answer_that_drips_is_not_waited_for_either(mine: Process) -> None:
+    mine.settings.webhook_seconds = 0.5
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection:
+                try:
+                    for _ in range(100):
+                        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                        time.sleep(0.05)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        attempt = deliver.send(mine.settings, url, {}, b"{}")
+        thread.join()
+    assert attempt.status is None
+    assert attempt.seconds < 2
+
+
+def test_a_resolver_that_changes_its_answer_changes_nothing(mine: Process, receiver: Receiver) -> None:
+    asked: list[str] = []
+
+    def rebinding(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        address = "127.0.0.1" if len(asked) == 1 else "169.254.169.254"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    url = receiver.url.replace("127.0.0.1", "hook.example")
+    assert deliver.send(mine.settings, url, {}, b"{}", rebinding).accepted
+    assert asked == ["hook.example"]  # once: the connection went to the address that was judged
+    assert receiver.came[0][0]["host"].startswith("hook.example:")
+    refused = deliver.send(mine.settings, url, {}, b"{}", rebinding)
+    assert refused.status is None
+    assert "169.254.169.254" in (refused.error or "")
+    assert len(receiver.came) == 1
+
+
+def test_without_leave_nothing_goes_to_the_loopback(mine: Process, receiver: Receiver) -> None:
+    mine.settings.webhook_allow = ""
+    attempt = deliver.send(mine.settings, receiver.url, {}, b"{}")
+    assert "public internet" in (attempt.error or "")
+    assert receiver.came == []
+
+
+def test_the_certificate_must_be_the_names(mine: Process, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=hook.example", "-addext", "subjectAltName=DNS:hook.example", "-days", "2"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(certificate, key)
+    trust = ssl.create_default_context(cafile=certificate)
+
+    def lookup(_host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    with receiving(trust=served) as receiver:
+        good = receiver.url.replace("127.0.0.1", "hook.example")
+        assert deliver.send(mine.settings, good, {}, b"{}", lookup, trust).accepted
+        other = receiver.url.replace("127.0.0.1", "other.example")
+        refused = deliver.send(mine.settings, other, {}, b"{}", lookup, trust)
+        assert "CERTIFICATE_VERIFY_FAILED" in (refused.error or "")
+        assert len(receiver.came) == 1
+
+
+def test_threads_send_side_by_side_but_one_at_a_time_to_each(mine: Process, receiver: Receiver) -> None:
+    with receiving() as other:
+        receiver.seconds = 0.3  # slow, but not for others
+        _, slow = endpoint(mine, receiver.url)
+        _, quick = endpoint(mine, other.url)
+        for number in range(3):
+            tell(mine, f"job_{number}")
+        senders = Senders(mine)
+        senders.start()
+        other.wait_for(3)
+        receiver.wait_for(3)
+        senders.stop()
+        assert {Webhook(slow).verify(body, head)["data"]["id"] for head, body in receiver.came} == {
+            "job_0",
+            "job_1",
+            "job_2",
+        }
+        assert len(other.verified(quick)) == 3
+    assert deliveries(mine, "pending") == []
