@@ -142,7 +142,10 @@ ROWS: dict[str, Row] = {
 
 # The same ids where they stand elsewhere than in `ROWS`: in another field, or behind a parent of one's own.
 ELSEWHERE: list[tuple[str, Row]] = [
-    ("POST /v1/datasets", Row({"name": "a", "upload_id": "<mine:upload_id>", "like": "<dataset_id>"})),
+    (
+        "POST /v1/datasets",
+        Row({"name": "a", "upload_id": "<mine:upload_id>", "format": "csv", "like": "<dataset_id>"}),
+    ),
     ("POST /v1/jobs", Row(JOB | {"trajectory_id": "<mine:trajectory_id>"})),
     (
         "POST /v1/jobs",
