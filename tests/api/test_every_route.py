@@ -32,6 +32,8 @@ PREFIXES = {
     "selection_id": "sel",
     "export_id": "exp",
     "key_id": "key",
+    "endpoint_id": "wh",
+    "delivery_id": "del",
 }
 PLACES = {"number": "1", "index": "0", "sample_index": "0", "query_index": "0"}
 
@@ -61,6 +63,7 @@ JOB = {
 NETWORK = {"name": "linear", "config": {"in_features": 4, "num_classes": 3}}
 TASK = {"type": "classification", "loss": "cross_entropy"}
 
+HOOK = "https://hooks.example.com/diffin"
 RECIPE = {"schedule": {"name": "constant", "learning_rate": 0.1}, "batch_size": 5, "epochs": 2}
 
 ROWS: dict[str, Row] = {
@@ -131,6 +134,17 @@ ROWS: dict[str, Row] = {
     "GET /v1/selections/{selection_id}/checkpoint": PLAIN,
     "GET /v1/selections/{selection_id}/manifest": PLAIN,
     "DELETE /v1/selections/{selection_id}": PLAIN,
+    # webhooks
+    "POST /v1/webhook-endpoints": Row({"url": HOOK}),
+    "GET /v1/webhook-endpoints": PLAIN,
+    "GET /v1/webhook-endpoints/{endpoint_id}": PLAIN,
+    "PATCH /v1/webhook-endpoints/{endpoint_id}": EDIT,
+    "POST /v1/webhook-endpoints/{endpoint_id}/rotate-secret": Row({}),
+    "POST /v1/webhook-endpoints/{endpoint_id}/replay": Row({"since": "2026-01-01T00:00:00Z"}),
+    "GET /v1/webhook-deliveries": PLAIN,
+    "GET /v1/webhook-deliveries/{delivery_id}": PLAIN,
+    "POST /v1/webhook-deliveries/{delivery_id}/redeliver": PLAIN,
+    "DELETE /v1/webhook-endpoints/{endpoint_id}": PLAIN,
     # keys
     "POST /v1/api-keys": Row({"name": "a", "scopes": ["read"]}, admin=True),
     "GET /v1/api-keys": Row(admin=True),
@@ -168,6 +182,7 @@ ELSEWHERE: list[tuple[str, Row]] = [
     ("GET /v1/jobs/<mine:job_id>/compare", Row(query="with=<job_id>")),
     ("GET /v1/jobs", Row(query="trajectory_id=<trajectory_id>")),
     ("GET /v1/exports", Row(query="job_id=<job_id>")),
+    ("GET /v1/webhook-deliveries", Row(query="endpoint_id=<endpoint_id>")),
     ("GET /v1/selections", Row(query="job_id=<job_id>")),
 ]
 
@@ -199,6 +214,7 @@ def project(app: FastAPI, settings: Settings, http: httpx.Client) -> tuple[Servi
     """A project that has one of everything."""
     service = Service(app, settings, http, http.headers["Authorization"].removeprefix("Bearer "))
     service.make_key(service.project_id, "admin")
+    endpoint = http.post("/v1/webhook-endpoints", json={"url": HOOK}).raise_for_status().json()["id"]
     dataset = service.upload()["id"]
     service.validate(dataset)
     trajectory = service.trajectory()["id"]
@@ -230,6 +246,8 @@ def project(app: FastAPI, settings: Settings, http: httpx.Client) -> tuple[Servi
         "selection_id": made(f"/v1/jobs/{job}/selections", type="coreset", size=3),
         "export_id": made("/v1/exports", job_id=job, format="csv"),
         "key_id": made("/v1/api-keys", name="a", scopes=["read"]),
+        "endpoint_id": endpoint,
+        "delivery_id": http.get("/v1/webhook-deliveries").json()["data"][0]["id"],
     }
 
 
