@@ -8,6 +8,7 @@ from fastapi.staticfiles import StaticFiles
 from app.ui import (
     acts,
     browse,
+    decisions,
     errors,
     gallery,
     inputs,
@@ -18,6 +19,7 @@ from app.ui import (
     pictures,
     queries,
     sample,
+    selections,
     sign_in,
     visitors,
 )
@@ -41,6 +43,8 @@ def install(app: FastAPI) -> None:
         insights,
         queries,
         pictures,
+        decisions,
+        selections,
     ):
         app.include_router(part.router)
     visitors.install(app)

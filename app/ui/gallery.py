@@ -14,6 +14,7 @@ from app.store.scored import Scored
 from app.ui import charts, state
 from app.ui.cards import cards, label_text
 from app.ui.shell import render
+from app.ui.verdicts import verdicts
 from app.ui.views import SIZE, ViewOf, checked, orders
 from app.ui.visitors import PageCaller
 
@@ -52,7 +53,7 @@ def show(
             pages=pages,
             cards=cards(session, blobs, scored, train, found),
             labels_known=labels(table, scored),
-            decisions={},
+            decisions=verdicts(session, scored, caller.principal.key_id, found),
             chart=charts.histogram(table[view.by], bent=view.by != "suspicion"),
             **state.of(session, job),
         )

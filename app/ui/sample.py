@@ -19,6 +19,7 @@ from app.ui import charts, state
 from app.ui.cards import cards, looks
 from app.ui.gallery import labels
 from app.ui.shell import render
+from app.ui.verdicts import verdicts
 from app.ui.views import SIZE, ViewOf, checked
 from app.ui.visitors import PageCaller
 
@@ -66,6 +67,6 @@ def show(
             course=charts.course(parts, losses),
             parts=list(zip(steps, parts, losses, strict=True)),
             labels_known=labels(table, scored),
-            decision=None,
+            decision=verdicts(session, scored, caller.principal.key_id, [index]).get(index),
             **state.of(session, scored.job),
         )

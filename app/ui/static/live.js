@@ -17,7 +17,11 @@ async function refresh() {
 }
 
 if (section()) {
-  const stream = new EventSource("/live");
+  const what = section().dataset.live || "jobs"; // or "selections"
+  const shown = [...document.querySelectorAll("[data-progress]")].map((found) => found.dataset.progress);
+  const state = section().querySelector("[data-state]") ?? document.querySelector("[data-state]");
+  const over = (status) => !["running", "queued", "cancelling"].includes(status);
+  const stream = new EventSource(`/live?ids=${shown.join(",")}`);
   stream.addEventListener("job", ({ data }) => {
     const job = JSON.parse(data);
     const before = statuses.get(job.id);
@@ -25,11 +29,11 @@ if (section()) {
     each("message", job.id, (found) => { if (found.textContent !== job.message) found.textContent = job.message; });
     each("figures", job.id, (found) => { found.textContent = job.figures; });
     each("progress", job.id, (found) => { found.max = job.total || 1; found.value = job.completed; });
-    if (own ? job.id === own && job.status !== document.querySelector("[data-state]").textContent
-      : before !== undefined && before !== job.status) {
+    if (own ? job.id === own && job.status !== state.textContent
+      : before === undefined ? shown.includes(job.id) && over(job.status) : before !== job.status) {
       if (own) location.reload();
       else refresh();
     }
   });
-  stream.addEventListener("changed", () => { if (!own) refresh(); });
+  stream.addEventListener("changed", ({ data }) => { if (!own && JSON.parse(data) === what) refresh(); });
 }
