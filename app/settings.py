@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     )
     webhook_senders: int = Field(4, ge=1, le=64, description="Webhooks that one worker sends side by side.")
     webhook_log_days: float = Field(30.0, gt=0, description="How long deliveries of webhooks are listed.")
+    retention_days: float = Field(
+        0.0, ge=0, description="Jobs are deleted so long after their end, with what came of them; 0: never."
+    )
     log_level: str = Field("INFO", description="Level of the structured logs on standard error.")
 
     def model_post_init(self, context: Any, /) -> None:

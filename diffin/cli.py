@@ -48,7 +48,7 @@ for command in (
     *(selecting.clean, selecting.coreset, selecting.deletion),
     *(selecting.selection, selecting.selections, selecting.manifest),
     keys.keys,
-    *(running.network, running.serve, running.api, running.worker, running.migrate),
+    *(running.network, running.serve, running.api, running.worker, running.migrate, running.doctor),
 ):
     main.add_command(command)
 

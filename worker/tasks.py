@@ -104,7 +104,12 @@ def _sweep_until_halted(queues: list[str]) -> None:
             )
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + TIDY_SECONDS
-                sweeper.tidy(mine.database, mine.blobs, webhook_log_days=settings.webhook_log_days)
+                sweeper.tidy(
+                    mine.database,
+                    mine.blobs,
+                    webhook_log_days=settings.webhook_log_days,
+                    retention_days=settings.retention_days,
+                )
         except Exception as problem:  # whatever it is, a worker without its sweeper is worse
             log.warning("sweeper: %s: %s; trying again", type(problem).__name__, problem)
         if settings.exit_with_parent and os.getppid() != parent:

@@ -105,7 +105,11 @@ class BlobStore:
     def usage(self, session: Session) -> tuple[int, int, int]:
         """(how many blobs there are, their bytes, bytes that are free where they lie)."""
         count, size = session.execute(select(func.count(), func.sum(Blob.bytes))).one()
-        return count, int(size or 0), shutil.disk_usage(self.folder).free
+        return count, int(size or 0), self.free()
+
+    def free(self) -> int:
+        """Bytes that are free where blobs lie."""
+        return shutil.disk_usage(self.folder).free
 
     def check(self) -> None:
         """Raises unless bytes can be written and read back."""

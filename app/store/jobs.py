@@ -11,6 +11,7 @@ see each other. The last transition, its event and the end of the work are one t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, select
@@ -84,6 +85,12 @@ def locked(session: Session, job_id: str, *, patient: bool = True) -> Job | None
 def cancelling(session: Session) -> Sequence[str]:
     """Ids of the jobs that are being cancelled."""
     return session.scalars(select(Job.id).where(Job.status == "cancelling")).all()
+
+
+def ended_before(session: Session, moment: datetime, limit: int = 1000) -> Sequence[str]:
+    """Ids of the jobs that ended longest ago, before this moment."""
+    old = Job.status.in_(FINISHED), Job.finished_at < moment
+    return session.scalars(select(Job.id).where(*old).order_by(Job.finished_at).limit(limit)).all()
 
 
 def over(trajectory_id: str) -> ColumnElement[bool]:

@@ -6,6 +6,7 @@ Every worker runs one. Two may race: each step is a compare-and-set.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -24,7 +25,7 @@ from app.store import (
     work,
 )
 from app.store.blobs import BlobStore
-from app.store.db import Database
+from app.store.db import Database, utcnow
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Export, TrajectoryFile, WebhookDelivery, Work
 
 WORKER_LOST = {
@@ -62,7 +63,9 @@ def sweep(
         return len(overdue) + work.ring_again(session, idle_queues, 2 * lease_seconds)
 
 
-def tidy(database: Database, blobs: BlobStore, *, webhook_log_days: float = 30) -> None:
+def tidy(
+    database: Database, blobs: BlobStore, *, webhook_log_days: float = 30, retention_days: float = 0
+) -> None:
     """What need not be done every second: old answers, sessions, messages, exports and uploads, jobs that
     stayed `cancelling`, files nobody names.
     """
@@ -79,6 +82,18 @@ def tidy(database: Database, blobs: BlobStore, *, webhook_log_days: float = 30) 
         with database.transaction() as session:
             if (job := jobs.locked(session, job_id, patient=False)) is not None:
                 jobs.settle_cancelled(session, blobs, job)
+    if retention_days:
+        _retire(database, blobs, retention_days)
+
+
+def _retire(database: Database, blobs: BlobStore, days: float) -> None:
+    """Deletes the jobs that ended so long ago, each in a transaction of its own."""
+    with database.snapshot() as session:
+        old = jobs.ended_before(session, utcnow() - timedelta(days=days))
+    for job_id in old:
+        with database.transaction() as session:
+            if (job := jobs.locked(session, job_id, patient=False)) is not None:
+                jobs.delete(session, blobs, job)
 
 
 def put_back(

@@ -67,6 +67,21 @@ def worker(queues: str) -> None:
 
 
 @click.command()
+def doctor() -> None:
+    """Check a deployment, part by part, and say what to mend; exits with 1 where something is wrong."""
+    with extra("server"):
+        from app.doctor import examine
+        from app.settings import Settings
+    wrong = False
+    for part, found, mend in examine(Settings()):
+        wrong = wrong or bool(mend)
+        click.echo(f"{'BAD' if mend else 'ok '}  {part:<10}  {found}")
+        if mend:
+            click.echo(f"{'':<17}mend: {mend}")
+    raise SystemExit(int(wrong))
+
+
+@click.command()
 def migrate() -> None:
     """Bring the database to the newest schema."""
     with extra("server"):

@@ -1,0 +1,222 @@
+"""`diffin doctor`: whether a deployment stands, part by part, and what to mend where it does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import NamedTuple
+
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+import migrations
+from app import queue
+from app.settings import GIB, Settings
+from app.store import keys, workers
+from app.store.blobs import BlobStore
+from app.store.db import Database, database_epoch
+
+MOST_SKEW = 5.0  # seconds; leases go by the database's clock, signatures and expiries by this one's
+SILENT_SECONDS = 30.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Finding(NamedTuple):
+    """What was found of one part; `mend` says what to do, and is empty where all is well."""
+
+    part: str
+    found: str
+    mend: str = ""
+
+
+class Bad(Exception):  # noqa: N818  (a finding, not an accident)
+    """What is wrong, and what to do."""
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(found)
+        self.found, self.mend = found, mend
+
+
+def examine(settings: Settings, now: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Every part in turn. What depends on the database is left out where that does not answer."""
+    yield from contradictions(settings)
+    database = Database(settings.database_url)
+    reached = _part("database", lambda: _database(database, settings))
+    yield reached
+    if not reached.mend:
+        yield _part("migrations", lambda: _migrations(database, settings))
+        yield _part("clock", lambda: _clock(database, now))
+        yield _part("keys", lambda: _keys(database, settings))
+        yield _part("workers", lambda: _workers(database))
+    yield _part("broker", lambda: _broker(settings))
+    yield _part("storage", lambda: _storage(settings))
+    database.engine.dispose()
+
+
+def contradictions(settings: Settings) -> Iterator[Finding]:
+    """Settings that do not go together."""
+    wrong: list[tuple[str, str]] = []
+    files = settings.broker_url.startswith("filesystem")
+    if not settings.embedded and settings.secret_key is None:
+        wrong.append(
+            (
+                "PostgreSQL is shared, but each machine makes its own secret",
+                "set DIFFIN_SECRET_KEY to the same text for API and workers (openssl rand -hex 32)",
+            )
+        )
+    if not settings.embedded and files:
+        wrong.append(
+            (
+                "PostgreSQL is shared, but the broker is a folder of this machine",
+                "set DIFFIN_BROKER_URL=redis://…, or keep API and workers on one machine",
+            )
+        )
+    if settings.embedded and not files:
+        wrong.append(
+            (
+                "the broker is shared, but the database is a file of this machine",
+                "set DIFFIN_DATABASE_URL=postgresql://…, or leave DIFFIN_BROKER_URL out",
+            )
+        )
+    if settings.host not in LOOPBACK and settings.api_key is None and settings.embedded:
+        wrong.append(
+            (
+                f"the API listens on {settings.host} with the key that lies in {settings.data_dir}",
+                "set DIFFIN_API_KEY, or DIFFIN_HOST=127.0.0.1",
+            )
+        )
+    if settings.webhook_log_days * 86_400 < sum(settings.webhook_retry_seconds):
+        wrong.append(
+            (
+                "deliveries are forgotten before their last attempt",
+                "raise DIFFIN_WEBHOOK_LOG_DAYS, or shorten DIFFIN_WEBHOOK_RETRY_SECONDS",
+            )
+        )
+    for found, mend in wrong:
+        yield Finding("settings", found, mend)
+    if not wrong:
+        yield Finding("settings", "go together")
+
+
+def _part(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, check())
+    except Bad as bad:
+        return Finding(name, bad.found, bad.mend)
+
+
+def _database(database: Database, settings: Settings) -> str:
+    try:
+        if settings.embedded and not (settings.data_dir / "diffin.db").exists():
+            default = f"sqlite:///{settings.data_dir / 'diffin.db'}"
+            if settings.database_url == default:
+                raise Bad(f"there is no {default}", "run `diffin migrate`, or set DIFFIN_DATA_DIR")
+        database.check()
+    except SQLAlchemyError as problem:
+        raise Bad(
+            f"does not answer: {_first_line(problem)}", "check DIFFIN_DATABASE_URL and the server"
+        ) from problem
+    return database.engine.url.render_as_string(hide_password=True)
+
+
+def _migrations(database: Database, settings: Settings) -> str:
+    head = ScriptDirectory.from_config(migrations.config(settings.database_url)).get_current_head()
+    with database.engine.connect() as connection:
+        at = MigrationContext.configure(connection).get_current_revision()
+    if at != head:
+        raise Bad(
+            f"the schema is at {at}, this version ({version('diffin')}) wants {head}",
+            "run `diffin migrate`; where the database is the newer one, install the newer version here",
+        )
+    return f"at {head}"
+
+
+def _clock(database: Database, now: Callable[[], float]) -> str:
+    with database.snapshot() as session:
+        before = now()
+        skew = database_epoch(session) - (before + now()) / 2
+    if abs(skew) > MOST_SKEW:
+        raise Bad(
+            f"the database's clock and this machine's differ by {skew:+.1f} s",
+            "have both follow a time server (NTP): signatures, sessions and leases go by them",
+        )
+    return f"differs from the database's by {abs(skew):.1f} s"
+
+
+def _keys(database: Database, settings: Settings) -> str:
+    if settings.api_key is None and not settings.embedded:
+        return "not checked: DIFFIN_API_KEY is not set here"
+    try:
+        with database.snapshot() as session:
+            known = keys.find(session, settings.secret, settings.first_key)
+    except SQLAlchemyError as problem:
+        raise Bad(f"cannot be read: {_first_line(problem)}", "run `diffin migrate`") from problem
+    if known is None:
+        raise Bad(
+            "the first key opens nothing",
+            "start the API once, which makes it; else DIFFIN_SECRET_KEY (or the file `secret`) is not the one"
+            " that the keys were made with: restore it",
+        )
+    return "the first key opens the service"
+
+
+def _workers(database: Database) -> str:
+    try:
+        with database.snapshot() as session:
+            alive = workers.alive(session, SILENT_SECONDS)
+    except SQLAlchemyError as problem:
+        raise Bad(f"cannot be read: {_first_line(problem)}", "run `diffin migrate`") from problem
+    if not alive:
+        raise Bad(
+            "none was heard of in the last half minute", "start one: `diffin worker`; its log says more"
+        )
+    served = {name for worker in alive for name in worker.queues}
+    if missing := {"cpu", "gpu"} - served:
+        raise Bad(
+            f"nobody serves the queue {' or '.join(sorted(missing))}",
+            f"start a worker with `diffin worker --queues {','.join(sorted(missing))}`",
+        )
+    ours = version("diffin")
+    if others := sorted({f"{worker.id} has {worker.version}" for worker in alive if worker.version != ours}):
+        raise Bad(
+            f"versions differ: {', '.join(others)}, here it is {ours}", "install one version everywhere"
+        )
+    return f"{len(alive)} alive, version {ours}, on {', '.join(sorted({one.device for one in alive}))}"
+
+
+def _broker(settings: Settings) -> str:
+    celery = queue.producer(settings)
+    try:
+        queue.check(celery)
+    except (OperationalError, OSError) as problem:
+        raise Bad(
+            f"does not answer: {_first_line(problem)}",
+            "check DIFFIN_BROKER_URL and the server; work waits until it answers, and none is lost",
+        ) from problem
+    finally:
+        celery.close()
+    return settings.broker_url.split("@")[-1]
+
+
+def _storage(settings: Settings) -> str:
+    try:
+        blobs = BlobStore(settings.blob_dir)
+        blobs.check()
+        free = blobs.free()
+    except (OSError, ValueError) as problem:
+        raise Bad(
+            f"cannot be written to: {_first_line(problem)}", "check DIFFIN_BLOB_URL and who owns the folder"
+        ) from problem
+    if free < settings.max_upload_bytes:
+        raise Bad(
+            f"{free / GIB:,.1f} GiB are free, less than one upload may take",
+            "make room (DIFFIN_RETENTION_DAYS deletes what is old), or lower DIFFIN_MAX_UPLOAD_BYTES",
+        )
+    return f"{settings.blob_dir}, {free / GIB:,.1f} GiB free"
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).partition("\n")[0] or type(problem).__name__

@@ -1,0 +1,130 @@
+"""`diffin doctor` finds each thing that is broken, and says what to mend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from pydantic import SecretStr
+
+import migrations
+from app.doctor import Finding, examine
+from app.settings import Settings
+from app.store import keys, workers
+from app.store.db import Database
+from tests import services
+from tests.services import Service
+
+SECRET, KEY = "the secret", "the key"
+
+
+@pytest.fixture
+def sound(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, Any]:
+    """The settings of a deployment that stands, with a worker's heartbeat."""
+    settings: dict[str, Any] = {
+        "data_dir": tmp_path,
+        "database_url": database_url,
+        "secret_key": SecretStr(SECRET),
+        "api_key": SecretStr(KEY),
+        "max_upload_bytes": 1000,
+    }
+    if not database_url.startswith("sqlite"):
+        settings["broker_url"] = redis_url
+    database = Database(database_url)
+    with database.transaction() as session:
+        keys.ensure_first(session, SECRET.encode(), KEY)
+    database.engine.dispose()
+    beat(database_url)
+    return settings
+
+
+def beat(url: str, queues: tuple[str, ...] = ("cpu", "gpu"), version: str = "") -> None:
+    from importlib import metadata
+
+    database = Database(url)
+    with database.transaction() as session:
+        workers.beat(session, "host:1", list(queues), "cpu", version or metadata.version("diffin"))
+    database.engine.dispose()
+
+
+def found(settings: dict[str, Any], **changes: Any) -> dict[str, Finding]:
+    """What is not well, by part."""
+    now = changes.pop("now", time.time)
+    return {one.part: one for one in examine(Settings(**settings | changes), now) if one.mend}
+
+
+def test_a_deployment_that_stands_has_no_findings(sound: dict[str, Any]) -> None:
+    assert found(sound) == {}
+
+
+def test_a_database_that_does_not_answer(sound: dict[str, Any]) -> None:
+    wrong = found(sound, database_url="postgresql://diffin@127.0.0.1:1/diffin", broker_url="redis://x")
+    assert "DIFFIN_DATABASE_URL" in wrong["database"].mend
+
+
+def test_a_schema_that_is_behind(sound: dict[str, Any]) -> None:
+    command.downgrade(migrations.config(sound["database_url"]), "-1")
+    assert "diffin migrate" in found(sound)["migrations"].mend
+
+
+def test_a_clock_that_is_off(sound: dict[str, Any]) -> None:
+    assert "60" in found(sound, now=lambda: time.time() - 60)["clock"].found
+
+
+def test_another_secret_than_the_keys_were_made_with(sound: dict[str, Any]) -> None:
+    wrong = found(sound, secret_key=SecretStr("another"))
+    assert "DIFFIN_SECRET_KEY" in wrong["keys"].mend
+
+
+def test_no_worker_or_one_of_another_version_or_for_half_of_the_work(sound: dict[str, Any]) -> None:
+    beat(sound["database_url"], version="0.0.1")
+    assert "0.0.1" in found(sound)["workers"].found
+    beat(sound["database_url"], queues=("cpu",))
+    assert "--queues gpu" in found(sound)["workers"].mend
+    database = Database(sound["database_url"])
+    with database.transaction() as session:
+        workers.gone(session, "host:1")
+    database.engine.dispose()
+    assert "diffin worker" in found(sound)["workers"].mend
+
+
+def test_a_broker_that_does_not_answer(sound: dict[str, Any]) -> None:
+    assert "DIFFIN_BROKER_URL" in found(sound, broker_url="redis://127.0.0.1:1/0")["broker"].mend
+
+
+def test_storage_that_is_full_or_is_no_folder(sound: dict[str, Any], tmp_path: Path) -> None:
+    assert "free" in found(sound, max_upload_bytes=2**60)["storage"].found
+    (tmp_path / "file").write_text("no folder")
+    wrong = found(sound, blob_url=(tmp_path / "file").as_uri())
+    assert "DIFFIN_BLOB_URL" in wrong["storage"].mend
+
+
+def test_settings_that_contradict(sound: dict[str, Any]) -> None:
+    if sound["database_url"].startswith("sqlite"):
+        assert "DIFFIN_DATABASE_URL" in found(sound, broker_url="redis://127.0.0.1:1")["settings"].mend
+        wrong = found(sound, host="0.0.0.0", api_key=None)  # noqa: S104  (what is warned of)
+        assert "DIFFIN_API_KEY" in wrong["settings"].mend
+    else:
+        assert "DIFFIN_SECRET_KEY" in found(sound, secret_key=None)["settings"].mend
+        assert "DIFFIN_BROKER_URL" in found(sound, broker_url="")["settings"].mend
+    assert "DIFFIN_WEBHOOK_LOG_DAYS" in found(sound, webhook_log_days=1)["settings"].mend
+
+
+def doctor(service: Service, **changes: str) -> subprocess.CompletedProcess[str]:
+    environment = service.environment | {f"DIFFIN_{name}": value for name, value in changes.items()}
+    command = [sys.executable, "-m", "diffin.cli", "doctor"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=service.data_dir)
+
+
+def test_the_command_says_it_by_its_status(embedded_service: Service, tmp_path: Path) -> None:
+    ran = doctor(embedded_service, MAX_UPLOAD_BYTES="1000")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "workers" in ran.stdout
+    ran = doctor(services.prepared(tmp_path / "empty"))
+    assert ran.returncode == 1
+    assert "diffin migrate" in ran.stdout
