@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,12 @@ def _record(session: Session, job_id: str, training: Mapping[str, Any], seed: in
 
 
 def train_again(
-    job: TrainJob, rows: Sequence[int] | None, labels: Mapping[int, float], seed: int, renewal: Renewal
+    job: TrainJob,
+    rows: Sequence[int] | None,
+    labels: Mapping[int, float],
+    seed: int,
+    renewal: Renewal,
+    see: Callable[[int, State, Tensors], None] = lambda step, state, held: None,
 ) -> tuple[Tensors, Tensors] | None:
     """(what is trained, the rest) after the recipe on these rows; None where training diverged.
 
@@ -57,6 +62,7 @@ def train_again(
         rows: of the training set; None: all.
         labels: new ones, by row.
         seed: of the batch order.
+        see: told after each step of its number, from 1, the state, and what is not trained.
 
     Raises:
         UserError: what is left gives no whole batch.
@@ -77,10 +83,11 @@ def train_again(
     params, held = initial(job, data)
     state, losses = State(params, {}), []
     try:
-        for done in steps(job.task, schedule, order, data, state, held, 0, total):
+        for step, done in enumerate(steps(job.task, schedule, order, data, state, held, 0, total), start=1):
             state = done.state
             losses.append(done.loss)
             renewal.tick(1 / total)
+            see(step, state, held)
             if len(losses) == LOOKED_AT:
                 ensure_trained(torch.stack(losses), state, 0)
                 losses = []

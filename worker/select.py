@@ -10,10 +10,11 @@ import numpy as np
 from app.store import chosen, scores, selections, work
 from app.store.chosen import ACTIONS, Rows
 from app.store.tables import Work
-from worker import selection
+from worker import second, selection
 from worker.influence.selection.choosing import coreset, drawn, most
 from worker.influence.selection.labels import SURE
 from worker.influence.selection.noise import Estimate
+from worker.influence.selection.second import suspects
 from worker.lease import Renewal
 from worker.process import Process
 from worker.selection import Selecting
@@ -59,13 +60,15 @@ def _following(asked: Selecting) -> list[tuple[str, dict[str, Any]]]:
     units: list[tuple[str, dict[str, Any]]] = []
     if asked.request.get("update"):
         units.append(("update", {}))
-    if asked.request.get("training"):
+    if asked.request.get("verify"):
         units += [("verify", payload) for payload in lay_out(asked.request["seeds"])]
     return units
 
 
 def _clean(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
     assert asked.size is not None  # noqa: S101  (the request tells it)
+    if asked.request.get("rounds") == 2 and asked.size:
+        return _clean_twice(mine, asked, table, asked.size, renewal)
     index = most(table[asked.request["by"]], asked.size)
     columns = _columns(index, table)
     action = np.full(len(index), REMOVE, dtype=np.uint8)
@@ -74,6 +77,21 @@ def _clean(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Rene
         columns |= {"suggested_label": told[0], "confidence": told[1]}
         if asked.request["relabel"]:
             action[np.nan_to_num(told[1]) >= SURE] = RELABEL
+    return chosen.rows(action, columns)
+
+
+def _clean_twice(
+    mine: Process, asked: Selecting, table: dict[str, Any], wrong: int, renewal: Renewal
+) -> Rows:
+    """The suspects that a second run does not acquit, the most suspicious first."""
+    index = suspects(table[asked.request["by"]], wrong)
+    found = second.opinion(mine, asked, index, table["label"][index], renewal)
+    guilty = ~found.acquitted.numpy()
+    label, confidence = found.label.numpy()[guilty], found.confidence.numpy()[guilty]
+    action = np.full(len(label), REMOVE, dtype=np.uint8)
+    if asked.request["relabel"]:
+        action[np.nan_to_num(confidence) >= SURE] = RELABEL
+    columns = _columns(index[guilty], table) | {"suggested_label": label, "confidence": confidence}
     return chosen.rows(action, columns)
 
 
@@ -110,7 +128,13 @@ def _decided(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Re
 
 
 def _told(estimate: Estimate, asked: Selecting) -> dict[str, Any]:
-    return {"wrong": asked.size, "share": estimate.share, "checkpoints": estimate.checkpoints}
+    rounds = asked.request.get("rounds", 1)
+    return {
+        "wrong": asked.size,
+        "share": estimate.share,
+        "checkpoints": estimate.checkpoints,
+        "rounds": rounds,
+    }
 
 
 def _columns(index: Any, table: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class SelectionCalls(DecisionCalls):
         job: str | Job,
         *,
         auto: bool = False,
+        rounds: int | None = None,
         size: int | None = None,
         fraction: float | None = None,
         threshold: float | None = None,
@@ -33,13 +34,14 @@ class SelectionCalls(DecisionCalls):
         metadata: Mapping[str, str] | None = None,
     ) -> Selection:
         """Proposes samples to remove or relabel: so many, this share, all with at least `threshold`, or with
-        `auto` as many as there are wrong labels by the service's estimate.
+        `auto` as many as there are wrong labels by the service's estimate; of two `rounds` (the default
+        where the run has a recipe) the second trains again without the suspects, and decides about each.
 
         `by`: `suspicion` finds wrong labels, `score` what harms the query loss. `verify` trains again with
         and without, over `seeds`, and tells what really changed (`result["verification"]`).
         """
         asked = {"size": size, "fraction": fraction, "threshold": threshold, "by": by, "relabel": relabel}
-        asked |= {"auto": True} if auto else {}
+        asked |= {"auto": True, "rounds": rounds} if auto else {"rounds": rounds}
         asked |= {"verify": verify, "seeds": seeds}
         return self._select(job, "clean", asked, name, metadata)
 

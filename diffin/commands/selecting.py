@@ -23,6 +23,7 @@ VERIFY = click.option("--verify", is_flag=True, help="Train again with and witho
 @click.command()
 @click.argument("job")
 @click.option("--auto", is_flag=True, help="As many as there are wrong labels, by an estimate.")
+@click.option("--rounds", type=click.IntRange(1, 2), help="Of --auto: with 2, train again to decide.")
 @SIZE
 @FRACTION
 @click.option("--threshold", type=float, help="All samples with at least so much.")
@@ -34,6 +35,7 @@ VERIFY = click.option("--verify", is_flag=True, help="Train again with and witho
 def clean(
     job: str,
     auto: bool,
+    rounds: int | None,
     size: int | None,
     fraction: float | None,
     threshold: float | None,
@@ -48,6 +50,7 @@ def clean(
     asked = client.clean(
         job,
         auto=auto,
+        rounds=rounds,
         size=size,
         fraction=fraction,
         threshold=threshold,

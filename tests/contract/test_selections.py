@@ -142,12 +142,27 @@ def test_one_that_is_being_verified_can_be_deleted(client: httpx.Client, job: di
 def test_cleaning_finds_out_by_itself_how_many_labels_are_wrong(
     client: httpx.Client, job: dict[str, Any]
 ) -> None:
-    selection = selected(client, job, type="clean", auto=True)
+    selection = selected(client, job, type="clean", auto=True, rounds=1)
     estimate = selection["result"]["estimate"]
     assert estimate["wrong"] == selection["size"] == round(estimate["share"] * SAMPLES)
     assert 0.4 * FLIPPED <= estimate["wrong"] <= 1.2 * FLIPPED
     found = samples(client, selection)
     assert sum(one["sample_index"] < FLIPPED for one in found) >= 0.8 * len(found)
+
+
+def test_a_second_run_decides_about_the_suspects(client: httpx.Client, job: dict[str, Any]) -> None:
+    once = selected(client, job, type="clean", auto=True, rounds=1)
+    twice = selected(client, job, type="clean", auto=True)
+    assert (once["request"]["rounds"], twice["request"]["rounds"]) == (1, 2)
+    assert {**once["result"]["estimate"], "rounds": 2} == twice["result"]["estimate"]
+    found = samples(client, twice)
+    caught = [sum(one["sample_index"] < FLIPPED for one in rows) for rows in (samples(client, once), found)]
+    assert caught[1] > caught[0] and caught[1] >= 0.8 * FLIPPED  # it suspects more of them,
+    assert sum(one["sample_index"] >= FLIPPED for one in found) <= 0.15 * FLIPPED  # and lets go the others
+    for one in found:
+        assert one["suggested_label"] != one["label"]
+        assert (one["action"] == "relabel") == ((one["confidence"] or 0) >= 0.5)
+    assert samples(client, selected(client, job, type="clean", auto=True)) == found  # to the bit
 
 
 def test_cleaning_by_score_takes_all_above_the_threshold(

@@ -10,7 +10,7 @@ from app.api.deps import Principal
 from app.api.jobs.resource import found_job
 from app.api.problems import ApiProblem
 from app.api.scores import scored_job
-from app.api.selections.again import training, update
+from app.api.selections.again import training, update, verification
 from app.api.selections.body import CleanIn, CoresetIn, DecidedIn, DeletionIn, NewSelection
 from app.store import decisions, scores, selections
 from app.store.scored import Scored
@@ -73,7 +73,7 @@ def admit(session: Session, scored: Scored, body: NewSelection, key_id: str) -> 
         asked = _deletion(session, scored, body)
     request = asked.request | {"verify": body.verify}
     if body.verify:
-        request |= {"seeds": body.seeds, "training": training(session, scored.job)}
+        request |= {"seeds": body.seeds, "training": verification(session, scored.job)}
     return asked._replace(request=request)
 
 
@@ -94,7 +94,20 @@ def _clean(session: Session, scored: Scored, body: CleanIn) -> Asked:
     else:
         size = _size(scored, body)
     request = {name: getattr(body, name) for name in ("auto", "size", "fraction", "threshold")}
-    return Asked(request | {"by": by, "relabel": body.relabel}, size)
+    request |= {"by": by, "relabel": body.relabel} | _rounds(session, scored, body)
+    return Asked(request, size)
+
+
+def _rounds(session: Session, scored: Scored, body: CleanIn) -> dict[str, Any]:
+    """{rounds}, and for two of them {training}: left out, two where the run can be trained again."""
+    if not body.auto or body.rounds == 1:
+        return {"rounds": 1}
+    try:
+        return {"rounds": 2, "training": training(session, scored.job, "/rounds")}
+    except ApiProblem:
+        if body.rounds == 2:
+            raise
+        return {"rounds": 1}
 
 
 def _coreset(session: Session, scored: Scored, body: CoresetIn) -> Asked:

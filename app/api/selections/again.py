@@ -14,7 +14,6 @@ from app.catalog import DiffIn
 from app.store import trajectories
 from app.store.tables import Job, Trajectory
 
-POINTER = "/verify"
 CARRIED_OVER = (  # options of `diff_in` that an update follows as the scores did
     "resolution",
     "tail",
@@ -29,23 +28,34 @@ CARRIED_OVER = (  # options of `diff_in` that an update follows as the scores di
 )
 
 
-def training(session: Session, job: Job) -> dict[str, Any]:
-    """What a worker is to train to verify a selection of this job, as a job that trains has it.
+def verification(session: Session, job: Job) -> dict[str, Any]:
+    """`training`, of a job with queries to see a change on.
 
     Raises:
-        ApiProblem: 422 where there is no query set to see a change on, no recipe, or one that can't be
-            followed.
+        ApiProblem: 422.
     """
-    trajectory = session.get_one(Trajectory, job.trajectory_ids[0])
     if job.query_dataset_id is None:
         detail = "What changed is told on the job's query set, and it has none: start a job with one."
-        raise ApiProblem(422, "query_required", detail, pointer=POINTER)
+        raise ApiProblem(422, "query_required", detail, pointer="/verify")
+    return training(session, job, "/verify")
+
+
+def training(session: Session, job: Job, pointer: str) -> dict[str, Any]:
+    """What a worker is to train to train this job's run again, as a job that trains has it.
+
+    Args:
+        pointer: to what asks for it.
+
+    Raises:
+        ApiProblem: 422 where there is no recipe, or one that can't be followed.
+    """
+    trajectory = session.get_one(Trajectory, job.trajectory_ids[0])
     if trajectory.recipe is None:
         detail = (
-            f"To verify is to train again, and {trajectory.id} has no recipe. Describe the run with recipe: "
+            f"That needs training again, and {trajectory.id} has no recipe. Describe the run with recipe: "
             "{optimizer, schedule, batch_size, epochs or total_steps, seed}."
         )
-        raise ApiProblem(422, "recipe_required", detail, pointer=POINTER)
+        raise ApiProblem(422, "recipe_required", detail, pointer=pointer)
     body = TrainJobIn(
         type="train",
         trajectory_id=trajectory.id,
@@ -56,7 +66,7 @@ def training(session: Session, job: Job) -> dict[str, Any]:
         asked = admit(session, job.project_id, body)
     except ApiProblem as refused:  # its pointers are into another body
         raise ApiProblem(
-            refused.status_code, refused.code, str(refused.detail), pointer=POINTER, headers=refused.headers
+            refused.status_code, refused.code, str(refused.detail), pointer=pointer, headers=refused.headers
         ) from refused
     used = asked.rates_from or ([asked.start] if asked.start is not None else [])
     return {

@@ -60,6 +60,12 @@ class CleanIn(Verified):
         description="As many as there are wrong labels, estimated from how the run's first checkpoints "
         "contradict the labels (docs/decisions/0020). Labels wrong by a pattern are underestimated.",
     )
+    rounds: Literal[1, 2] | None = Field(
+        None,
+        description="Of `auto`: 2 suspects more samples than labels are wrong, trains once more by the "
+        "trajectory's recipe without them, and lets both runs decide about each; 1 takes the first run's "
+        "word. Left out: 2 where the trajectory has a recipe that can be followed.",
+    )
     size: Size | None = Field(None, description="So many, the worst.")
     fraction: Fraction | None = Field(None, description="This share of all, the worst.")
     threshold: float | None = Field(None, description="All with at least so much of `by`.")
@@ -76,6 +82,8 @@ class CleanIn(Verified):
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
         _one_of(self, "auto", "size", "fraction", "threshold")
+        if self.rounds is not None and not self.auto:
+            raise refusal("rounds is of auto.")
         return self
 
 

@@ -1,0 +1,63 @@
+"""A second opinion on a selection's suspects, by a run that is trained again without them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worker import again, selection
+from worker.influence.memory import over_chunks
+from worker.influence.selection.labels import SURE, mean_probabilities, probabilities, suggested
+from worker.influence.selection.second import Decided, decided, seen_at
+from worker.influence.task import Tensors
+from worker.influence.training import State
+from worker.lease import Renewal
+from worker.problems import UserError
+from worker.process import Process
+from worker.selection import Floats, Selecting
+
+
+def opinion(
+    mine: Process, asked: Selecting, index: NDArray[np.int64], labels: Floats, renewal: Renewal
+) -> Decided:
+    """What two runs together say of the suspects `index`, labelled `labels` [n].
+
+    Raises:
+        UserError: the second run diverged, or nothing is left to train it on.
+    """
+    first = _first(mine, asked, index, renewal)
+    given = torch.from_numpy(labels)
+    other, confidence = suggested(first, given)
+    sure = (torch.nan_to_num(confidence) >= SURE).tolist()
+    relabelled = {int(row): float(to) for row, to, take in zip(index, other, sure, strict=True) if take}
+    rows = sorted({*range(asked.num_samples)} - {*index.tolist()} | {*relabelled})
+    seed = asked.request["training"]["recipe"]["seed"] or 0
+    job = again.load(mine, asked.job_id, asked.request, seed)
+    data = job.data(job.train, lambda samples: renewal.tick())
+    wanted, found = seen_at(job.recipe.steps(len(rows))), []
+    chunk = selection.chunk_of(mine, selection.influence(mine, asked), data)
+
+    def see(step: int, state: State, held: Tensors) -> None:
+        if step not in wanted:
+            return
+
+        @torch.no_grad()
+        def of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return probabilities(job.task, job.task.outputs(state.params, held, inputs, targets))
+
+        found.append(torch.cat(list(over_chunks(of, data, chunk, index.tolist()))))
+
+    if again.train_again(job, rows, relabelled, seed, renewal, see) is None:
+        raise UserError(
+            "diverged",
+            "Training again without the suspected samples diverged: ask for one round (rounds: 1).",
+        )
+    return decided(first, torch.stack(found).mean(0), given)
+
+
+def _first(mine: Process, asked: Selecting, index: NDArray[np.int64], renewal: Renewal) -> torch.Tensor:
+    job = selection.influence(mine, asked)
+    data = job.train_data(lambda samples: renewal.tick())
+    chunk = selection.chunk_of(mine, job, data)
+    return mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=chunk)
