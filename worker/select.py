@@ -11,7 +11,7 @@ from app.store import chosen, scores, selections, work
 from app.store.chosen import ACTIONS, Rows
 from app.store.tables import Work
 from worker import second, selection
-from worker.influence.selection.choosing import coreset, drawn, most
+from worker.influence.selection.choosing import coreset, drawn, most, postponed
 from worker.influence.selection.labels import SURE
 from worker.influence.selection.noise import Estimate
 from worker.influence.selection.second import suspects
@@ -30,14 +30,16 @@ def select(mine: Process, row: Work, renewal: Renewal) -> None:
     with mine.database.snapshot() as session:
         table = scores.arrays(session, asked.job_id, "score", "suspicion", "label", "loss")
     estimate = None
-    if asked.request.get("auto"):
+    if asked.request.get("auto") or asked.request.get("drop_suspects"):
         estimate = selection.wrong_labels(mine, asked, table["label"], renewal)
-        asked = replace(asked, size=round(estimate.share * asked.num_samples))
+        asked = replace(asked, wrong=round(estimate.share * asked.num_samples))
+    if asked.request.get("auto"):
+        asked = replace(asked, size=asked.wrong)
     found = {"clean": _clean, "coreset": _coreset, "deletion": _deletion, "decided": _decided}[asked.type](
         mine, asked, table, renewal
     )
     result = _result(asked, found, table)
-    if asked.type == "clean":
+    if asked.type in ("clean", "coreset"):
         result["estimate"] = _told(estimate, asked) if estimate is not None else None
     if asked.type in ("clean", "decided"):
         result["duplicates"] = selection.duplicates(mine, asked, found, renewal)
@@ -98,7 +100,15 @@ def _clean_twice(
 def _coreset(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
     assert asked.size is not None  # noqa: S101  (the request tells it)
     labels = table["label"] if asked.request["stratify"] else None
-    index = coreset(_worthless(mine, asked, table["score"]), asked.size, labels)
+    order = _worthless(mine, asked, table["score"])
+    wrong = np.zeros(asked.num_samples, dtype=bool)
+    if asked.wrong:
+        wrong[most(table["suspicion"], asked.wrong)] = True
+        order = postponed(order, wrong)
+    if asked.request.get("diversity"):
+        crowd = selection.crowd(mine, asked, np.argsort(order, kind="stable"), renewal)
+        order = postponed(postponed(order, crowd), wrong)
+    index = coreset(order, asked.size, labels)
     return chosen.rows(np.full(len(index), KEEP, dtype=np.uint8), _columns(index, table))
 
 
@@ -130,7 +140,7 @@ def _decided(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Re
 def _told(estimate: Estimate, asked: Selecting) -> dict[str, Any]:
     rounds = asked.request.get("rounds", 1)
     return {
-        "wrong": asked.size,
+        "wrong": asked.wrong,
         "share": estimate.share,
         "checkpoints": estimate.checkpoints,
         "rounds": rounds,

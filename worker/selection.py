@@ -14,7 +14,7 @@ from app.store import chosen, selections, tables, work
 from app.store.chosen import Rows
 from worker.data import prepared, selected
 from worker.influence.memory import chunk_size
-from worker.influence.selection.duplicates import near, sketches
+from worker.influence.selection.duplicates import crowding, near, sketches
 from worker.influence.selection.labels import mean_probabilities, suggested, trained
 from worker.influence.selection.noise import Estimate, most_wrong, windows
 from worker.influence.trajectory import Data, draw_rows
@@ -43,6 +43,7 @@ class Selecting:
 
     Attributes:
         size: how many samples, where the request tells it.
+        wrong: how many labels are taken to be wrong, once that is estimated.
         method: of the job.
         rank_only: whether the job's scores order samples only.
         query: which part of the query data set the job asked about.
@@ -57,6 +58,7 @@ class Selecting:
     method: str
     rank_only: bool
     query: dict[str, Any] | None
+    wrong: int | None = None
 
     @property
     def in_loss(self) -> bool:
@@ -191,6 +193,14 @@ def duplicates(mine: Process, asked: Selecting, rows: Rows, renewal: Renewal) ->
         for one in found[:PAIRS]
     ]
     return {"count": len({one.outside for one in found}), "pairs": pairs}
+
+
+def crowd(mine: Process, asked: Selecting, order: NDArray[np.int64], renewal: Renewal) -> NDArray[np.bool_]:
+    """Which samples are all but the same as one before them in this order, [N]."""
+    job = influence(mine, asked)
+    data = job.train_data(lambda samples: renewal.tick())
+    found: NDArray[np.bool_] = crowding(sketches(data, chunk=chunk_of(mine, job, data)), order).numpy()
+    return found
 
 
 def chunk_of(mine: Process, job: InfluenceJob, data: Data) -> int:

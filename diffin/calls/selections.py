@@ -53,17 +53,21 @@ class SelectionCalls(DecisionCalls):
         fraction: float | None = None,
         by: KeptBy | None = None,
         stratify: bool | None = None,
+        drop_suspects: bool | None = None,
+        diversity: bool = False,
         verify: bool = False,
         seeds: int | None = None,
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Selection:
-        """Proposes samples to keep: so many, or this share; with `stratify` of each class a fair part.
+        """Proposes samples to keep: so many, or this share; with `stratify` of each class a fair part, with
+        `drop_suspects` labels that look wrong last, with `diversity` few that are all but the same.
 
         `by`: `influence`, drawn the likelier the more it matters to the query loss; `harm`, what harms it
         least; `random`.
         """
         asked = {"size": size, "fraction": fraction, "by": by, "stratify": stratify}
+        asked |= {"drop_suspects": drop_suspects, "diversity": diversity or None}
         asked |= {"verify": verify, "seeds": seeds}
         return self._select(job, "coreset", asked, name, metadata)
 

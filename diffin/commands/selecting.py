@@ -67,6 +67,8 @@ def clean(
 @SIZE
 @FRACTION
 @click.option("--stratify/--no-stratify", default=None, help="Of each class a fair part.")
+@click.option("--drop-suspects/--keep-suspects", default=None, help="Labels that look wrong go first.")
+@click.option("--diversity", is_flag=True, help="Few samples that are all but the same.")
 @VERIFY
 @NAME
 @WAIT
@@ -75,6 +77,8 @@ def coreset(
     size: int | None,
     fraction: float | None,
     stratify: bool | None,
+    drop_suspects: bool | None,
+    diversity: bool,
     verify: bool,
     name: str | None,
     wait: bool,
@@ -83,7 +87,16 @@ def coreset(
     client = service()
     _told(
         client,
-        client.coreset(job, size=size, fraction=fraction, stratify=stratify, verify=verify, name=name),
+        client.coreset(
+            job,
+            size=size,
+            fraction=fraction,
+            stratify=stratify,
+            drop_suspects=drop_suspects,
+            diversity=diversity,
+            verify=verify,
+            name=name,
+        ),
         wait,
     )
 

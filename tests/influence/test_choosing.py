@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.influence.selection.choosing import coreset, drawn, most, quotas
+from worker.influence.selection.choosing import coreset, drawn, most, postponed, quotas
 from worker.influence.selection.labels import suggested
 
 
@@ -53,3 +53,9 @@ def test_samples_are_drawn_by_their_weights() -> None:
     first = [int(np.argmax(drawn(weights, seed))) for seed in range(600)]
     assert np.bincount(first, minlength=4) / 600 == pytest.approx([4 / 6, 1 / 6, 1 / 6, 0], abs=0.06)
     assert (drawn(weights, 1) == drawn(weights, 1)).all()
+
+
+def test_the_postponed_come_last_and_keep_their_order() -> None:
+    harm = np.array([0.3, 0.1, 0.3, 0.2])
+    assert postponed(harm, np.zeros(4, dtype=bool)).tolist() == [2, 0, 3, 1]
+    assert postponed(harm, np.array([False, True, False, False])).tolist() == [1, 3, 2, 0]

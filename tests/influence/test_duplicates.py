@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from worker.influence.selection.duplicates import near, sketches
+from worker.influence.selection.duplicates import crowding, near, sketches
 from worker.influence.trajectory import Arrays
 
 
@@ -31,3 +32,12 @@ def test_texts_are_compared_as_bags_of_tokens() -> None:
 def test_samples_that_are_all_the_mean_are_no_duplicates() -> None:
     data = Arrays(torch.ones(5, 3), torch.zeros(5))
     assert near(sketches(data, chunk=5), [0]) == []
+
+
+def test_of_samples_alike_all_but_the_first_in_the_order_crowd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(50, 64, generator=generator)
+    images[40] = images[3] = images[7]
+    order = np.roll(np.arange(50), 10)  # 40 comes first
+    found = crowding(sketches(Arrays(images, torch.zeros(50)), chunk=50), order)
+    assert found.nonzero().squeeze(1).tolist() == [3, 7]

@@ -17,6 +17,7 @@ from app.store.scored import Scored
 from app.store.tables import Selection
 
 CHANGES = ("diff_in", "tracin", "influence_function")  # whose scores are changes of the query loss
+COMPARED = 200_000  # samples among which near-duplicates are looked for
 SHOWN = 5
 
 
@@ -116,8 +117,25 @@ def _coreset(session: Session, scored: Scored, body: CoresetIn) -> Asked:
         detail = f"Samples of the task {scored.task} have no classes to keep in proportion: leave it out."
         raise ApiProblem(422, "no_classes", detail, pointer="/stratify")
     stratify = classes if body.stratify is None else body.stratify
+    if body.diversity and scored.num_samples > COMPARED:
+        detail = f"The job scored {scored.num_samples} samples: up to {COMPARED} can be compared."
+        raise ApiProblem(422, "too_many_samples", detail, pointer="/diversity")
     request = {"size": body.size, "fraction": body.fraction, "by": body.by, "stratify": stratify}
+    request |= {"drop_suspects": _drop_suspects(scored, body, classes), "diversity": body.diversity}
     return Asked(request, _size(scored, body))
+
+
+def _drop_suspects(scored: Scored, body: CoresetIn, classes: bool) -> bool:
+    has_suspicion = bool((scored.job.result or {}).get("suspicion"))
+    if body.drop_suspects and not has_suspicion:
+        detail = "This job did not compute suspicion, which tells of wrong labels: leave it out."
+        raise ApiProblem(409, "not_computed", detail, pointer="/drop_suspects")
+    if body.drop_suspects and not classes:
+        detail = f"Samples of the task {scored.task} have no classes that could be wrong: leave it out."
+        raise ApiProblem(422, "no_classes", detail, pointer="/drop_suspects")
+    if body.drop_suspects is None:
+        return has_suspicion and classes and body.by == "influence"
+    return body.drop_suspects
 
 
 def _deletion(session: Session, scored: Scored, body: DeletionIn) -> Asked:

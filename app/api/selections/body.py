@@ -106,6 +106,16 @@ class CoresetIn(Verified):
         description="Keep classes in proportion, and of rare ones more: each gets at least half an equal "
         "share, or all it has. Left out: where targets are classes.",
     )
+    drop_suspects: bool | None = Field(
+        None,
+        description="Let the labels that look wrong go before all others, as many as `clean` estimates with "
+        "`auto`. Left out: of `influence`, where the job has suspicion and targets are classes.",
+    )
+    diversity: bool = Field(
+        False,
+        description="Of samples whose inputs are all but the same, keep the first chosen before the others "
+        "(up to 200,000 samples).",
+    )
 
     @model_validator(mode="after")
     def _one_amount(self) -> Self:

@@ -87,10 +87,10 @@ class SelectionOut(BaseModel):
     `size` counts the samples acted on (of a coreset, those kept); null until it is known. In `result`,
     `predicted_change` is that of the mean query loss if all that is not kept as it is were removed: the sum
     of their scores, turned round; null where scores are no changes of it, or it would be no small step.
-    `estimate` (of `auto`) is {wrong, share, checkpoints, rounds}: how many labels are wrong, how many of the
-    first checkpoints it was seen in, and how many runs decided; `cut` is the last value of what the samples
-    were chosen by; `duplicates` are samples left behind whose inputs are all but the same as those of one
-    taken out (null: too many to compare).
+    `estimate` (of `auto`, and of a coreset that drops suspects) is {wrong, share, checkpoints, rounds}: how
+    many labels are wrong, how many of the first checkpoints it was seen in, and how many runs decided; `cut`
+    is the last value of what the samples were chosen by; `duplicates` are samples left behind whose inputs
+    are all but the same as those of one taken out (null: too many to compare).
 
     A `deletion` with a checkpoint has `update`: {predicted_change: of the query loss with the updated weights
     (with the group effect), effects: {original, updated: {forget, retain, test: {loss, accuracy},

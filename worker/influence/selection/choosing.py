@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def most(values: Floats, size: int) -> Ints:
@@ -23,6 +24,14 @@ def drawn(weights: Floats, seed: int) -> Floats:
     noise = np.random.default_rng(seed).gumbel(size=len(weights))
     found: Floats = np.log(np.maximum(weights, np.finfo(np.float64).tiny)) + noise
     return found
+
+
+def postponed(harm: Floats, late: Bools) -> Floats:
+    """Places [N] in the order of `harm` [N], lowest first, ties by index, those that are `late` last."""
+    order = np.lexsort((np.arange(len(harm)), harm, late))
+    places = np.empty(len(harm), dtype=np.float64)
+    places[order] = np.arange(len(harm))
+    return places
 
 
 def coreset(harm: Floats, size: int, labels: Floats | None = None) -> Ints:

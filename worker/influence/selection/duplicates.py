@@ -1,4 +1,4 @@
-"""Samples that are all but the same: what a selection leaves behind of what it takes out.
+"""Samples that are all but the same: what a selection leaves behind of what it takes out, or keeps twice.
 
 Inputs are seen through D random projections, centred at their mean. Two samples are near-duplicates where
 the cosine between their sketches is SAME or more; of a pair with cosine c a sketch errs by about (1 - c²)/√D,
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from worker.influence.selection.choosing import Ints
 from worker.influence.trajectory import Data
 
 PROJECTIONS, SAME = 128, 0.99
@@ -69,3 +70,20 @@ def near(found: torch.Tensor, chosen: Sequence[int]) -> list[Pair]:
         for at, other in ((cosines >= SAME) & outside).nonzero().tolist():
             pairs.append(Pair(part[at], other, float(cosines[at, other])))
     return pairs
+
+
+def crowding(found: torch.Tensor, order: Ints) -> torch.Tensor:
+    """Which samples are all but the same as one before them: bool [N], by index.
+
+    Args:
+        found: of all samples (`sketches`).
+        order: their indices in the order that counts, [N].
+    """
+    places = torch.from_numpy(order)
+    ordered, crowds = found[places], torch.zeros(len(order), dtype=torch.bool)
+    size = max(1, TOGETHER // max(1, len(order)))
+    for start in range(0, len(order), size):
+        part = ordered[start : start + size]
+        alike = part @ ordered[: start + len(part)].T >= SAME
+        crowds[places[start : start + size]] = torch.tril(alike, diagonal=start - 1).any(1)
+    return crowds
