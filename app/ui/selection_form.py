@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.api.problems import ApiProblem, invalid
 from app.api.resources import NO_NUL
 from app.api.selections.admission import CHANGES, has_classes
-from app.api.selections.again import training
+from app.api.selections.again import verification
 from app.api.selections.body import NewSelection
 from app.store import decisions
 from app.store.scored import Scored
@@ -83,7 +83,7 @@ def offered(session: Session, scored: Scored, key_id: str) -> dict[str, Any]:
     """What can be asked of this job: context of the form."""
     result, method = scored.job.result or {}, scored.job.method.get("name", "")
     try:
-        training(session, scored.job)
+        verification(session, scored.job)
         unverifiable = None
     except ApiProblem as problem:
         unverifiable = str(problem.detail)
