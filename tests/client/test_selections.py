@@ -56,6 +56,27 @@ def test_a_coreset_and_a_deletion(client: Diffin, job: Job, tmp_path: Path) -> N
     assert effects["updated"]["forget"]["loss"] > effects["original"]["forget"]["loss"]
 
 
+def test_decisions_are_written_read_and_acted_on(client: Diffin, job: Job, tmp_path: Path) -> None:
+    counts = client.decide(job, {0: "remove", 1: ("relabel", 2), 2: "keep"})
+    assert counts == {"keep": 1, "remove": 1, "relabel": 1}
+    assert [(one.sample_index, one.action, one.label) for one in client.decisions(job, everyone=True)] == [
+        (0, "remove", None),
+        (1, "relabel", 2),
+        (2, "keep", None),
+    ]
+    with pytest.raises(DiffinError, match=f"samples 0 to {SAMPLES - 1}"):
+        client.decide(job, {3: "remove", SAMPLES: "remove"})
+    found = client.selected(client.decided(job, name="mine"))
+    manifest = client.manifest(found)
+    assert (manifest["remove"], manifest["relabel"]) == ([0], [{"sample_index": 1, "label": 2}])
+    assert len(manifest["keep"]) == SAMPLES - 2
+    table = client.download_decisions(job, tmp_path / "decisions.csv").read_text().splitlines()
+    assert len(table) == 4
+    told = json.loads(client.download_decisions(job, tmp_path / "decisions.json").read_text())
+    assert [one["sample_index"] for one in told["decisions"]] == [0, 1, 2]
+    assert client.decide(job, dict.fromkeys(range(3))) == {"keep": 0, "remove": 0, "relabel": 0}
+
+
 def test_a_run_without_a_recipe_is_not_verified(client: Diffin, job: Job) -> None:
     with pytest.raises(DiffinError, match="has no recipe"):
         client.clean(job, auto=True, verify=True, seeds=2)

@@ -137,6 +137,9 @@ def inspected(request: pytest.FixtureRequest, browser: Browser, explored: Explor
         "/trajectories/{trajectory}",
         "/jobs/new?train_dataset_id={train}",
         "/jobs/new?way=train&train_dataset_id={train}",
+        "/jobs/{job}/decisions",
+        "/jobs/{job}/selections",
+        "/jobs/{job}/selections?type=deletion",
     ],
 )
 def test_everybody_can_use_it(inspected: Page, explored: Explored, address: str) -> None:
@@ -157,6 +160,8 @@ def test_everybody_can_use_it(inspected: Page, explored: Explored, address: str)
         "/datasets/{train}",
         "/trajectories/{trajectory}",
         "/jobs/new",
+        "/jobs/{job}/decisions",
+        "/jobs/{job}/selections",
         "/jobs/new?way=train&train_dataset_id={train}",
     ],
 )

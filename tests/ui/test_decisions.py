@@ -148,7 +148,10 @@ def test_a_deletion_shows_what_networks_know_and_is_verified(http: httpx.Client,
     page = seen(http, f"/selections/{found['id']}")
     for words in ("original", "updated", "trained without them", "membership AUC", "Before and after"):
         assert words in page.words
-    assert found["result"]["verification"]["text"] in page.words
+    text = found["result"]["verification"]["text"]
+    assert text in page.words
+    if not found["result"]["verification"]["changed"]:
+        assert text.startswith("Nothing changed")
     assert f"/v1/selections/{found['id']}/checkpoint" in page.links
     taken = http.get(f"/v1/selections/{found['id']}/checkpoint")
     assert taken.status_code == 200
@@ -212,8 +215,12 @@ def test_a_selection_in_the_making_shows_itself_when_done(page: Page, explored: 
     page.get_by_role("radio", name="Coreset").check()
     expect(page.get_by_role("textbox", name="Share to keep")).to_be_visible()
     expect(page.get_by_label("Indices")).to_be_hidden()
+    page.get_by_role("textbox", name="Number to keep").fill("100")
+    expect(page.get_by_role("radio", name="A number to keep")).to_be_checked()
     page.get_by_role("textbox", name="Share to keep").fill("50%")
+    expect(page.get_by_role("radio", name="A share to keep")).to_be_checked()
     page.get_by_role("button", name="Make the selection").click()
     page.wait_for_url("**/selections/sel_*")
     expect(page.get_by_role("link", name="Manifest as CSV")).to_be_visible(timeout=20_000)
     expect(page.get_by_role("heading", name="Its samples")).to_be_visible()
+    expect(page.get_by_text("300", exact=True).first).to_be_visible()
