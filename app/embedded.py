@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from app.patience import allow_connections, patient
 from app.settings import MIB, Settings
 from app.store import keys, sessions
 from app.store.db import Database
@@ -28,6 +29,7 @@ def api(settings: Settings | None = None) -> None:
     settings = settings or Settings()
     _refuse_guessable(settings)
     keep_freed_memory()
+    allow_connections()
     uvicorn.run(
         "app.main:create_app",
         factory=True,
@@ -36,6 +38,7 @@ def api(settings: Settings | None = None) -> None:
         log_level=settings.log_level.lower(),
         timeout_graceful_shutdown=5,
         server_header=False,
+        http=patient(settings.head_seconds),
     )
 
 

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app import queue, ui
 from app.api import (
+    audit_events,
     batch_orders,
     capabilities,
     checkpoints,
@@ -33,9 +34,11 @@ from app.api import (
     trajectory_files,
 )
 from app.api import keys as api_keys
+from app.api.auditing import Audited
+from app.api.buckets import Buckets
 from app.api.jobs import routes as jobs
 from app.api.metrics import Metrics
-from app.api.middleware import BodyLimit, Measured, RequestId, SafeHeaders
+from app.api.middleware import BodyLimit, HeaderLimit, Measured, RequestId, SafeHeaders
 from app.api.selections import content
 from app.api.selections import routes as selections
 from app.api.uploads import routes as uploads
@@ -70,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.celery = celery
     app.state.database = Database(settings.database_url, partial(queue.ring, celery))
     app.state.blobs = BlobStore(settings.blob_dir)
+    app.state.requests = Buckets(settings.requests_per_second, settings.request_burst)
     app.state.digests = Digests()
     app.state.metrics = Metrics(app.state.database, app.state.blobs, health.alive_seconds(settings))
 
@@ -95,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         selections,
         content,
         api_keys,
+        audit_events,
         endpoints,
         deliveries,
         health,
@@ -104,8 +109,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     ui.install(app)
 
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.body_seconds)
+    app.add_middleware(Audited, database=app.state.database)
     app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(HeaderLimit)
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestId)  # the last one added is the outermost
     return app

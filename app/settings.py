@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app import addresses
@@ -20,6 +20,16 @@ from app import addresses
 MIB = 1024**2
 GIB = 1024**3
 LEAST_KEY, LEAST_KEY_DIFFERENT = 20, 8  # characters of a key that is not to be guessed
+
+
+class Quota(BaseModel):
+    """What a project may take; None: as much as there is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bytes: int | None = Field(None, ge=0)
+    jobs_queued: int | None = Field(None, ge=0)
+    jobs_running: int | None = Field(None, ge=1)
 
 
 class Settings(BaseSettings):
@@ -67,6 +77,23 @@ class Settings(BaseSettings):
         72.0, gt=0, description="How long a file in parts is kept after its last part, unless it is used."
     )
     max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body accepted.")
+    body_seconds: float = Field(
+        30.0, gt=0, description="How long a body may take; more by a second for each 8 KiB that came."
+    )
+    head_seconds: float = Field(20.0, gt=0, description="How long a request's headers may take to arrive.")
+    requests_per_second: float = Field(
+        100.0, gt=0, description="Requests of one key, on average; of each API process."
+    )
+    request_burst: int = Field(500, ge=1, description="Requests of one key at once.")
+    project_bytes: int | None = Field(None, ge=0, description="Bytes of files that a project may keep.")
+    project_jobs_queued: int | None = Field(None, ge=0, description="Jobs of a project that may wait.")
+    project_jobs_running: int | None = Field(
+        None, ge=1, description="Jobs of a project that run at once; others wait."
+    )
+    project_quotas: dict[str, Quota] = Field(
+        {}, description="Quotas of single projects: {project: {bytes, jobs_queued, jobs_running}}."
+    )
+    audit_days: float = Field(365.0, gt=0, description="How long the audit log is kept.")
     idempotency_hours: float = Field(
         24.0, gt=0, description="How long an Idempotency-Key replays its answer."
     )
@@ -99,6 +126,12 @@ class Settings(BaseSettings):
         self.broker_url = self.broker_url or "filesystem://localhost//"
         self.blob_url = self.blob_url or (self.data_dir / "blobs").as_uri()
         addresses.networks(self.webhook_allow)  # what cannot be read is told at the start
+
+    def quota(self, project_id: str) -> Quota:
+        """What holds for this project: its own quotas, else those of all."""
+        of_all = {name: getattr(self, f"project_{name}") for name in Quota.model_fields}
+        own = self.project_quotas.get(project_id, Quota())
+        return Quota(**of_all | own.model_dump(exclude_unset=True))
 
     @property
     def embedded(self) -> bool:

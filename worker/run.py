@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.store import jobs, selections, sweeper, trajectories, work
-from app.store.tables import Work
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store import jobs, selections, sweeper, trajectories, usage, work
+from app.store.tables import Job, Work
 from app.store.work import Lease, LeaseLostError
 from worker.amend import update
 from worker.evaluate import judge, reproduce, retrain, survey, verdict
@@ -55,6 +58,8 @@ def serve(work_id: str, attempt: int) -> None:
     leave_at = time.monotonic() + STAY_SECONDS
     with mine.database.snapshot() as session:
         named = session.get(Work, work_id)
+        if named is not None and must_wait(mine.settings, session, named.subject):
+            return  # the sweeper rings again
     while named is not None:
         row = _claim(mine, named.subject, work_id, attempt)
         if row is not None:
@@ -68,6 +73,17 @@ def serve(work_id: str, attempt: int) -> None:
                 work.ring(session, following)
                 return
             work_id, attempt = following.id, following.attempt
+
+
+def must_wait(settings: Settings, session: Session, subject: str) -> bool:
+    """Whether a job may not begin yet: as many of its project's run as may. Two workers that look at the same
+    moment may both begin one.
+    """
+    job = session.get(Job, subject)
+    if job is None or job.status != "queued":
+        return False
+    most = settings.quota(job.project_id).jobs_running
+    return most is not None and usage.jobs_running(session, job.project_id) >= most
 
 
 def _claim(mine: Process, subject: str, work_id: str, attempt: int) -> Work | None:

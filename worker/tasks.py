@@ -109,6 +109,7 @@ def _sweep_until_halted(queues: list[str]) -> None:
                     mine.blobs,
                     webhook_log_days=settings.webhook_log_days,
                     retention_days=settings.retention_days,
+                    audit_days=settings.audit_days,
                 )
         except Exception as problem:  # whatever it is, a worker without its sweeper is worse
             log.warning("sweeper: %s: %s; trying again", type(problem).__name__, problem)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.api.deps import Blobs, Caller, Config, Db
 from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
+from app.api.quotas import file_limit
 from app.api.resources import RETRY_AFTER
 from app.api.trajectories import TrajectoryId, found_trajectory
 from app.api.trajectory_models import BatchOrderOut
@@ -63,7 +64,8 @@ async def put_batch_order(
             return BatchOrderOut.of(order)
 
     await asyncio.to_thread(known)  # before the bytes come
-    async with received(request, blobs, settings.max_upload_bytes) as upload:
+    most = await file_limit(request, database, settings, caller.project_id)
+    async with received(request, blobs, most) as upload:
         refuse_pickle(upload.file.filename)
         upload.form(_NoFields)
         body = await asyncio.to_thread(put)

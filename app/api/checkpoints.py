@@ -15,6 +15,7 @@ from app.api.files import Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
+from app.api.quotas import file_limit
 from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, Id, refuse_use, tagged
 from app.api.trajectories import TrajectoryId, found_trajectory, refuse_with_file
 from app.api.trajectory_models import CheckpointOut
@@ -161,7 +162,8 @@ async def create_checkpoint(
             found_trajectory(session, caller.project_id, trajectory_id)
 
     await asyncio.to_thread(known)  # before the bytes come
-    async with received(request, blobs, settings.max_upload_bytes, (OPTIMIZER,)) as upload:
+    most = await file_limit(request, database, settings, caller.project_id)
+    async with received(request, blobs, most, (OPTIMIZER,)) as upload:
         for name, file in {"file": upload.file, **upload.others}.items():
             refuse_pickle(file.filename, f"/{name}")
         form, state = upload.form(CheckpointForm), upload.others.get(OPTIMIZER)

@@ -12,11 +12,12 @@ from app.api.bodies import JsonRoute
 from app.api.dataset_forms import MOST_TOKENIZER, TOKENIZER, DatasetForm, DatasetIn
 from app.api.dataset_models import DatasetOut
 from app.api.datasets import found_dataset
-from app.api.deps import Blobs, Caller, Config
+from app.api.deps import Blobs, Caller, Config, Db
 from app.api.files import Given, Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import StagedFile, form_schema, received
 from app.api.problems import PROBLEMS, ApiProblem, responses
+from app.api.quotas import file_limit
 from app.api.resources import RETRY_AFTER
 from app.store import datasets
 from app.store.tables import Dataset
@@ -57,10 +58,11 @@ def create_from_upload(body: DatasetIn, caller: Caller, once: OncePost) -> Respo
 
 @form_router.post("", status_code=202, include_in_schema=False)
 async def create_dataset(
-    request: Request, caller: Caller, blobs: Blobs, settings: Config, once: OncePost
+    request: Request, caller: Caller, database: Db, blobs: Blobs, settings: Config, once: OncePost
 ) -> Response:
     """Stores the file as it arrives, then answers; `create_from_upload` describes both in OpenAPI."""
-    async with received(request, blobs, settings.max_upload_bytes, (TOKENIZER,)) as upload:
+    most = await file_limit(request, database, settings, caller.project_id)
+    async with received(request, blobs, most, (TOKENIZER,)) as upload:
         form = upload.form(DatasetForm)
         tokenizer = upload.others.get(TOKENIZER)
         kind = _checked(form, upload.file.filename, tokenizer, f"/{TOKENIZER}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import ceil
 from typing import Annotated, NamedTuple
 
 from fastapi import BackgroundTasks, Depends, Request
@@ -10,6 +11,7 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.api import cookies
+from app.api.buckets import Buckets
 from app.api.problems import ApiProblem
 from app.settings import Settings
 from app.store import keys, sessions
@@ -103,7 +105,15 @@ def signed_in(settings: Settings, database: Database, session_token: str) -> Api
 
 
 def permitted(request: Request, background: BackgroundTasks, database: Database, key: ApiKey) -> Principal:
-    """What the key may do, its use being noted. Raises 403 when this request wants a scope that it lacks."""
+    """What the key may do, its use being noted. Raises 403 when this request wants a scope that it
+    lacks, 429 when the key asks too often.
+    """
+    principal = Principal(key.project_id, frozenset(key.scopes), key.id)
+    request.state.caller = principal  # for the audit log
+    requests: Buckets = request.app.state.requests
+    if wait := requests.take(key.id):
+        detail = f"This key asks more often than {requests.rate:g} times a second: wait, then ask again."
+        raise ApiProblem(429, "too_many_requests", detail, headers={"Retry-After": str(ceil(wait))})
     if keys.stale(key):
         background.add_task(_touch, database, key.id)
     needed = "read" if request.method in ("GET", "HEAD") else "write"
@@ -111,7 +121,7 @@ def permitted(request: Request, background: BackgroundTasks, database: Database,
         raise ApiProblem(
             403, "forbidden", f"This key lacks the scope '{needed}'; it has {', '.join(key.scopes)}."
         )
-    return Principal(key.project_id, frozenset(key.scopes), key.id)
+    return principal
 
 
 def _unauthorized(detail: str) -> ApiProblem:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 
 import uuid_utils
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.metrics import Metrics
-from app.api.problems import ApiProblem
+from app.api.problems import ApiProblem, answered
 
 # What an answer may do in a browser, unless it says so itself: nothing that is not served from here. With
 # `no-referrer` browsers would send our own page's forms without an origin.
@@ -20,6 +22,8 @@ SAFE_HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+MOST_HEADERS, MOST_HEADER_BYTES = 100, 32 * 1024
+SLOWEST = 8 * 1024  # bytes a second of a body
 SAFE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
@@ -64,11 +68,36 @@ class SafeHeaders:
         await self.app(scope, receive, send_safe)
 
 
-class BodyLimit:
-    """Refuses bodies over `state.max_body_bytes`, by length or as they arrive; uploads lift the limit."""
+class HeaderLimit:
+    """Refuses requests of more or larger headers than any client has reason to send."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        count = len(scope["headers"])
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        code = "too_many_headers" if count > MOST_HEADERS else "headers_too_large"
+        if count <= MOST_HEADERS and size <= MOST_HEADER_BYTES:
+            await self.app(scope, receive, send)
+            return
+        detail = f"The request has {count} headers, {size:,} bytes: too many; see docs/security.md."
+        refused = ApiProblem(431, code, detail, headers={"Connection": "close"})
+        await answered(Request(scope), refused)(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses bodies over `state.max_body_bytes`, by length or as they arrive; uploads lift the limit.
+
+    A body may take `seconds`, and a second more for each `SLOWEST` bytes that came: who sends slower than
+    that is not waited for.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
+        self.app, self.most, self.seconds = app, most, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,12 +106,21 @@ class BodyLimit:
         state = scope.setdefault("state", {})
         state["max_body_bytes"] = self.most
         told = Headers(scope=scope).get("content-length", "")
-        seen = 0
+        seen, whole = 0, False
+        started = time.monotonic()
 
         async def receive_limited() -> Message:
-            nonlocal seen
+            nonlocal seen, whole
+            if whole:  # what comes now is that the client goes
+                return await receive()
             refuse_if_over(state["max_body_bytes"], int(told) if told.isdecimal() else 0)
-            message = await receive()
+            left = started + self.seconds + seen / SLOWEST - time.monotonic()
+            try:
+                message = await asyncio.wait_for(receive(), max(left, 0.001))
+            except TimeoutError:
+                detail = f"Only {seen:,} bytes of the body came in {time.monotonic() - started:.0f} s."
+                raise ApiProblem(408, "request_timeout", detail, headers={"Connection": "close"}) from None
+            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             refuse_if_over(state["max_body_bytes"], seen)
             return message

@@ -76,8 +76,10 @@ TITLES = {
     "parts_missing": "Parts of the file are missing",
     "precondition_failed": "It is not the version you know",
     "payload_too_large": "The request is too large",
+    "quota_exceeded": "The project has what it may have",
     "query_required": "The method needs a query data set",
     "recipe_required": "The job needs a recipe",
+    "request_timeout": "The request took too long to arrive",
     "request_in_flight": "The same request is still in flight",
     "selection_not_finished": "The selection has no samples yet",
     "shape_mismatch": "Shapes do not fit",
@@ -86,6 +88,9 @@ TITLES = {
     "step_taken": "The trajectory has a checkpoint at this step",
     "too_many_checkpoints": "The run would keep too many checkpoints",
     "too_many_influences": "There are too many pairs of samples and queries",
+    "headers_too_large": "The request's headers are too large",
+    "too_many_headers": "The request has too many headers",
+    "too_many_requests": "The key asks too often",
     "too_many_samples": "There are not so many samples",
     "too_many_steps": "The run would be too long",
     "total_steps_too_small": "The trajectory ends before its last checkpoint",
@@ -186,7 +191,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
-PROBLEMS = responses(400, 401, 403, 422)
+PROBLEMS = responses(400, 401, 403, 408, 422, 429)
 
 
 def install(app: FastAPI) -> None:
@@ -199,28 +204,28 @@ def install(app: FastAPI) -> None:
 
 def _http(request: Request, exc: HTTPException) -> Response:
     if isinstance(exc, ApiProblem):
-        return _answer(request, exc)
+        return answered(request, exc)
     code = CODES.get(exc.status_code, "error")
     detail = {
         404: f"There is nothing at {request.url.path}; /v1/openapi.json lists what there is.",
         405: f"{request.url.path} does not answer to {request.method}.",
     }.get(exc.status_code, str(exc.detail))
-    return _answer(request, ApiProblem(exc.status_code, code, detail, headers=exc.headers))
+    return answered(request, ApiProblem(exc.status_code, code, detail, headers=exc.headers))
 
 
 def _validation(request: Request, exc: RequestValidationError) -> Response:
-    return _answer(request, invalid(exc.errors(), exc.body))
+    return answered(request, invalid(exc.errors(), exc.body))
 
 
 def _disconnected(request: Request, _exc: ClientDisconnect) -> Response:
     detail = "The client went away during the request."
-    return _answer(request, ApiProblem(400, "client_disconnected", detail))
+    return answered(request, ApiProblem(400, "client_disconnected", detail))
 
 
 def _crash(request: Request, exc: Exception) -> Response:
     log.error("request %s failed: %s", request_id(request), type(exc).__name__)
     detail = "The service failed at this; its log holds the trace under this request_id."
-    return _answer(request, ApiProblem(500, "internal_error", detail))
+    return answered(request, ApiProblem(500, "internal_error", detail))
 
 
 def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> ApiProblem:
@@ -287,7 +292,7 @@ def request_id(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
-def _answer(request: Request, problem: ApiProblem) -> Response:
+def answered(request: Request, problem: ApiProblem) -> Response:
     code = problem.code
     body = Problem(
         type=TYPE_URI + code,

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.api.bodies import MultipartRoute
-from app.api.deps import Blobs, Caller, Config
+from app.api.deps import Blobs, Caller, Config, Db
 from app.api.files import Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import Upload, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, invalid
+from app.api.quotas import file_limit
 from app.api.resources import RETRY_AFTER
 from app.api.trajectory_models import TrajectoryIn, detailed
 from app.catalog import ONNX
@@ -67,10 +68,11 @@ router = APIRouter(
 
 @router.post("", status_code=201, include_in_schema=False)
 async def create_with_files(
-    request: Request, caller: Caller, blobs: Blobs, settings: Config, once: OncePost
+    request: Request, caller: Caller, database: Db, blobs: Blobs, settings: Config, once: OncePost
 ) -> Response:
     """As `create_trajectory`, whose description in OpenAPI names both kinds of body."""
-    async with received(request, blobs, settings.max_upload_bytes, tuple(ROLES), required=None) as upload:
+    most = await file_limit(request, database, settings, caller.project_id)
+    async with received(request, blobs, most, tuple(ROLES), required=None) as upload:
         for part, file in upload.files.items():
             refuse_pickle(file.filename, f"/{part}", *INSTEAD.get(part, ()))
         body = _run(upload)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.store.tables import (
     ApiKey,
+    AuditEvent,
     Dataset,
     Export,
     Job,
@@ -21,7 +22,17 @@ from app.store.tables import (
 )
 
 Listed = TypeVar(
-    "Listed", Dataset, Trajectory, Job, Selection, Export, Upload, ApiKey, WebhookEndpoint, WebhookDelivery
+    "Listed",
+    Dataset,
+    Trajectory,
+    Job,
+    Selection,
+    Export,
+    Upload,
+    ApiKey,
+    AuditEvent,
+    WebhookEndpoint,
+    WebhookDelivery,
 )
 
 
@@ -63,6 +74,7 @@ def position(
     | Export
     | Upload
     | ApiKey
+    | AuditEvent
     | WebhookEndpoint
     | WebhookDelivery,
 ) -> list[Any]:

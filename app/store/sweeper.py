@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.store import (
+    audit,
     datasets,
     exports,
     figures,
@@ -64,7 +65,12 @@ def sweep(
 
 
 def tidy(
-    database: Database, blobs: BlobStore, *, webhook_log_days: float = 30, retention_days: float = 0
+    database: Database,
+    blobs: BlobStore,
+    *,
+    webhook_log_days: float = 30,
+    retention_days: float = 0,
+    audit_days: float = 365,
 ) -> None:
     """What need not be done every second: old answers, sessions, messages, exports and uploads, jobs that
     stayed `cancelling`, files nobody names.
@@ -72,6 +78,7 @@ def tidy(
     with database.transaction() as session:
         idempotency.purge(session)
         sessions.purge(session)
+        audit.purge(session, audit_days)
         exports.expire(session, blobs)
         uploads.expire(session, blobs)
         webhooks.purge(session, webhook_log_days)

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 
 from app.api.dataset_forms import ARRAYS, FORMATS, TAR
 from app.api.datasets import DatasetId, found_dataset
-from app.api.deps import Blobs, Db
+from app.api.deps import Blobs, Config, Db
 from app.api.jobs.types import NewJob, create
 from app.api.problems import ApiProblem, invalid
+from app.api.quotas import refuse_job
 from app.api.resources import NO_NUL
 from app.catalog import METHODS
 from app.store import datasets, pages, trajectories, uses
@@ -101,11 +102,13 @@ def start(
     caller: PageWriter,
     database: Db,
     blobs: Blobs,
+    settings: Config,
     asked: Annotated[Asked, Form()],
 ) -> Response:
     """Starts what a form asks without a script; what is wrong is told where it is, and nothing is lost."""
     try:
         with database.transaction() as session:
+            refuse_job(session, settings, caller.project_id)
             job = create(session, blobs, caller.project_id, _body(session, caller.project_id, asked))
             return RedirectResponse(f"/jobs/{job.id}", 303)
     except ApiProblem as problem:

@@ -145,6 +145,8 @@ ROWS: dict[str, Row] = {
     "GET /v1/webhook-deliveries/{delivery_id}": PLAIN,
     "POST /v1/webhook-deliveries/{delivery_id}/redeliver": PLAIN,
     "DELETE /v1/webhook-endpoints/{endpoint_id}": PLAIN,
+    # operations
+    "GET /v1/audit-events": Row(admin=True),
     # keys
     "POST /v1/api-keys": Row({"name": "a", "scopes": ["read"]}, admin=True),
     "GET /v1/api-keys": Row(admin=True),
@@ -375,7 +377,10 @@ def test_their_owner_is_not_kept_out(two: Two, route: str) -> None:
 def test_lists_hold_nothing_of_another_project(two: Two) -> None:
     for route in ROWS:
         method, _, path = route.partition(" ")
-        if method == "GET" and "{" not in path:
+        if path == "/v1/audit-events":  # it repeats what one asked about, and whether one got it
+            keys_used = {row["key_id"] for row in two.mine.http.get(path).json()["data"]}
+            assert keys_used.isdisjoint(row["key_id"] for row in two.their.http.get(path).json()["data"])
+        elif method == "GET" and "{" not in path:
             text = two.mine.http.get(path).text
             assert not any(value in text for value in two.their_ids.values()), path
             assert two.their.project_id not in text, path

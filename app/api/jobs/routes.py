@@ -8,12 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.api.deps import Blobs, Caller, Db
+from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.jobs.resource import JobId, Status, found_job
 from app.api.jobs.types import JobOut, NewJob, TypeName, create, shown
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
+from app.api.quotas import refuse_job
 from app.api.resources import NO_NUL, RETRY_AFTER, Edit, edited, tagged
 from app.store import jobs, pages
 from app.store.jobs import FINISHED
@@ -25,7 +26,7 @@ DRIFTING = {"estimated_finish_at"}
 
 
 @router.post("", status_code=202, summary="Start a job", response_model=JobOut, responses=responses(404, 409))
-def create_job(body: NewJob, caller: Caller, blobs: Blobs, once: OncePost) -> Response:
+def create_job(body: NewJob, caller: Caller, blobs: Blobs, settings: Config, once: OncePost) -> Response:
     """`influence` scores the training samples of runs; `train` trains a network and records the run;
     `evaluate` tells how far to trust the scores on a run, by training it again without some samples.
 
@@ -33,6 +34,7 @@ def create_job(body: NewJob, caller: Caller, blobs: Blobs, once: OncePost) -> Re
     """
 
     def act(session: Session) -> Answer:
+        refuse_job(session, settings, caller.project_id)
         job = create(session, blobs, caller.project_id, body)
         session.flush()
         return Answer(202, shown(session, job), {"Location": f"/v1/jobs/{job.id}", **RETRY_AFTER})

@@ -19,6 +19,7 @@ from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
+from app.api.quotas import refuse_bytes
 from app.api.resources import INT64, Edit, edited, tagged
 from app.api.uploads.receiving import Digests, Sink, held, whole
 from app.api.uploads.resource import Status, UploadId, UploadIn, UploadOut, found_upload, shown
@@ -58,6 +59,7 @@ def create_upload(body: UploadIn, caller: Caller, blobs: Blobs, settings: Config
         raise ApiProblem(507, "insufficient_storage", detail, pointer="/bytes")
 
     def act(session: Session) -> Answer:
+        refuse_bytes(session, settings, caller.project_id, body.bytes)
         values = body.model_dump(exclude={"metadata", "part_bytes"})
         upload = uploads.create(
             session,

@@ -22,11 +22,12 @@ from app.store.tables.results import (
     Selection,
     SelectionFile,
 )
-from app.store.tables.service import ApiKey, Figure, IdempotencyKey, WebSession, Worker
+from app.store.tables.service import ApiKey, AuditEvent, Figure, IdempotencyKey, WebSession, Worker
 from app.store.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiKey",
+    "AuditEvent",
     "Base",
     "BatchOrder",
     "Blob",

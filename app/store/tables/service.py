@@ -26,6 +26,23 @@ class ApiKey(Resource, Base):
     replaced_by: Mapped[str | None]
 
 
+class AuditEvent(Base):
+    """A write that came with a key, and how it was answered."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index(None, "project_id", "id"), Index(None, "created_at"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
+    key_id: Mapped[str]
+    method: Mapped[str]
+    route: Mapped[str]
+    subject_id: Mapped[str | None]
+    status: Mapped[int]
+    request_id: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
 class WebSession(Base):
     """Someone signed in to the page with a key (`session`), or invited to be, once (`link`).
 
