@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ class Documented(FastAPI):
             )
             schema["components"]["schemas"] |= problems["$defs"]
         return self.openapi_schema or {}
+
+    def allowed(self, path: str) -> list[str]:
+        """The methods that an address answers to."""
+        found: set[str] = set()
+        for template, operations in self.openapi()["paths"].items():
+            if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
+                found |= {method.upper() for method in operations}
+        return sorted(found)
 
 
 def install(app: FastAPI) -> None:

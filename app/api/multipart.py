@@ -124,6 +124,7 @@ def refuse_pickle(filename: str, pointer: str = "/file", instead: str = CONVERT)
 def form_schema(fields: type[BaseModel], file: str, **others: str) -> dict[str, Any]:
     """The OpenAPI description of such a body, for a route's `openapi_extra`; files by what they hold."""
     schema = fields.model_json_schema()
+    schema = _whole(schema, schema.pop("$defs", {}))  # references would be looked for in the whole document
     files = {
         name: {"type": "string", "format": "binary", "description": told}
         for name, told in {"file": file, **others}.items()
@@ -131,6 +132,18 @@ def form_schema(fields: type[BaseModel], file: str, **others: str) -> dict[str, 
     schema["properties"] = {**files, **schema.get("properties", {})}
     schema["required"] = ["file", *schema.get("required", [])]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def _whole(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with what it refers to in its place."""
+    if isinstance(schema, list):
+        return [_whole(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if name := schema.get("$ref", "").removeprefix("#/$defs/"):
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        return _whole(definitions[name], definitions) | beside
+    return {key: _whole(value, definitions) for key, value in schema.items()}
 
 
 def _boundary(request: Request) -> bytes:

@@ -210,7 +210,10 @@ def _http(request: Request, exc: HTTPException) -> Response:
         404: f"There is nothing at {request.url.path}; /v1/openapi.json lists what there is.",
         405: f"{request.url.path} does not answer to {request.method}.",
     }.get(exc.status_code, str(exc.detail))
-    return answered(request, ApiProblem(exc.status_code, code, detail, headers=exc.headers))
+    headers = dict(exc.headers or {})
+    if exc.status_code == 405 and (methods := request.app.allowed(request.url.path)):
+        headers["Allow"] = ", ".join(methods)  # of all routes there, not of the first alone
+    return answered(request, ApiProblem(exc.status_code, code, detail, headers=headers))
 
 
 def _validation(request: Request, exc: RequestValidationError) -> Response:

@@ -107,3 +107,13 @@ def test_uploads_are_described_as_multipart(document: dict[str, Any]) -> None:
         schema = content["multipart/form-data"]["schema"]
         assert schema["properties"]["file"]["format"] == "binary"
         assert "file" in schema["required"]
+
+
+def test_references_lead_somewhere_from_multipart_bodies_too(document: dict[str, Any]) -> None:
+    assert re.findall(r"#/\$defs/", str(document)) == []
+
+
+def test_a_method_that_is_not_there_is_answered_with_those_that_are(service: Service) -> None:
+    answer = service.http.options("/v1/trajectories")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert service.http.put("/v1/jobs/job_1").headers["allow"] == "DELETE, GET, PATCH"
