@@ -19,7 +19,7 @@ from tests.ui.explored import Explored, npz, wrongly_labelled
 
 Payload = dict[str, Any]
 TIMES = "\N{MULTIPLICATION SIGN}"
-expect.set_options(timeout=30_000)  # with another test's service on the same cores
+expect.set_options(timeout=60_000)  # with another test's service on the same cores
 
 
 def file(name: str, content: bytes) -> Payload:
@@ -38,6 +38,7 @@ def linear(seed: int, features: int = 64, classes: int = 10) -> bytes:
 def signed_in(browser: Browser, service: Service, *, refusals: bool = False) -> Iterator[Page]:
     """A browser at the first page; whatever it complains of fails the test, but for refusals if told so."""
     with browser.new_context(base_url=service.url, viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(60_000)
         page = context.new_page()
         complaints: list[str] = []
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
@@ -146,6 +147,8 @@ def test_checkpoints_are_sent_with_their_steps_and_what_is_wrong_is_told_in_thei
 def test_errors_come_to_their_field_with_the_focus(browser: Browser, explored: Explored) -> None:
     with signed_in(browser, explored.service, refusals=True) as page:
         page.goto(f"/jobs/new?trajectory_id={explored.trajectory}")
+        look = page.get_by_role("link", name="Look at this run")
+        expect(look).to_have_attribute("href", f"/trajectories/{explored.trajectory}")
         page.get_by_label("Name of the job").fill("kept")
         page.get_by_role("button", name="Start scoring").click()
         train = part(page, "Training data")

@@ -26,6 +26,7 @@ export function estimate(box, body) {
         ? `${passes}. How long that takes is known once a job like it has run here.`
         : `About ${spell(found.seconds)} on ${found.device}: ${passes}.`;
     } catch (error) {
+      if (error.status === 0) return; // away for a moment, or this page is being left
       words = `It can't start like this: ${error.message}`;
     }
     if (mine !== asked) return;

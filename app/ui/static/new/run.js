@@ -26,6 +26,10 @@ export async function run(box, form, train) {
   };
   const rows = checkpoints(box, { perEpoch });
 
+  const look = (...words) => {
+    const link = element("a", { href: `/trajectories/${select.value}`, textContent: "Look at this run" });
+    part("facts").replaceChildren(...(select.value ? [...words, link] : []));
+  };
   const changed = () => {
     fresh.hidden = select.value !== "";
     form.dispatchEvent(new CustomEvent("settled"));
@@ -96,7 +100,7 @@ export async function run(box, form, train) {
       select.append(element("option", { value: id, textContent: `${part("name").value} (${part("network").value}, ${count} checkpoints)`, selected: true }));
       made = null;
       says("");
-      part("facts").replaceChildren(`Sent with ${count} ${count === 1 ? "checkpoint" : "checkpoints"}, all of them ready.`);
+      look(`Sent with ${count} ${count === 1 ? "checkpoint" : "checkpoints"}, ready all of them. `);
       changed();
     } catch (error) {
       says(isCancelled(error) ? "Cancelled. What was sent stays; send again to go on." : error.told ? error.message : "");
@@ -121,9 +125,10 @@ export async function run(box, form, train) {
   part("send-run").addEventListener("click", () => begin().catch((error) => {
     if (!isCancelled(error) && !error.told) showProblem(form, error);
   }));
-  select.addEventListener("change", () => { part("facts").textContent = ""; changed(); });
+  select.addEventListener("change", () => { look(); changed(); });
   train.box.addEventListener("settled", proposal);
   fresh.hidden = select.value !== "";
+  look();
 
   known = await architectures();
   part("network").replaceChildren(...[...known.values()].map((one) => element("option", { value: one.name, textContent: one.name.startsWith("hf/") ? `${one.name.slice(3)} (transformers)` : one.title })));
