@@ -61,6 +61,7 @@ def test_from_an_empty_service_to_the_gallery(browser: Browser, tmp_path: Path) 
     with services.embedded(tmp_path / "empty") as service, signed_in(browser, service) as page:
         page.get_by_role("link", name="Start a job").click()
         page.get_by_role("link", name="I have data only").click()
+        page.wait_for_url(lambda url: "way=train" in url)  # both ways ask for training data
 
         train = part(page, "Training data")
         train.get_by_label("Upload a file").set_input_files(
