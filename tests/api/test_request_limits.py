@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -14,10 +15,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
+from app.api.middleware import BodyLimit
 from app.settings import Quota, Settings
 from tests import services
-from tests.api.front_end import RUN, npz, problem
+from tests.api.front_end import RUN, listening, npz, problem
 from tests.services import Service
 
 RATE, BURST = 50.0, 120
@@ -117,6 +121,21 @@ def received(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return found
+
+
+def test_an_answer_may_take_longer_than_a_body() -> None:
+    """Event streams go on: only what a client sends is timed."""
+    app = FastAPI()
+    app.add_middleware(BodyLimit, most=1024, seconds=0.2)
+
+    async def slowly() -> AsyncIterator[str]:
+        for _ in range(5):
+            await asyncio.sleep(0.15)
+            yield "x"
+
+    app.add_api_route("/slow", lambda: StreamingResponse(slowly()), methods=["GET", "POST"])
+    with listening(app) as url:
+        assert httpx.get(f"{url}/slow").text == httpx.post(f"{url}/slow", content=b"y").text == "xxxxx"
 
 
 def test_a_project_keeps_no_more_bytes_than_its_quota(limited: Service) -> None:
