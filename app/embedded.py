@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from app import logs
 from app.patience import allow_connections, patient
 from app.settings import MIB, Settings
 from app.store import keys, sessions
@@ -30,6 +31,7 @@ def api(settings: Settings | None = None) -> None:
     _refuse_guessable(settings)
     keep_freed_memory()
     allow_connections()
+    logs.configure(settings)
     uvicorn.run(
         "app.main:create_app",
         factory=True,
@@ -39,6 +41,8 @@ def api(settings: Settings | None = None) -> None:
         timeout_graceful_shutdown=5,
         server_header=False,
         http=patient(settings.head_seconds),
+        log_config=None,  # as `logs` has it
+        access_log=False,  # the middleware tells of requests, with their ids
     )
 
 

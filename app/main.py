@@ -10,7 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from app import queue, ui
+from app import queue, tracing, ui
 from app.api import (
     audit_events,
     batch_orders,
@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     The tables must be there already (`diffin migrate`). The first admin key is made when it starts.
     """
     settings = settings or Settings()
+    tracing.begin("diffin-api")
     app = docs.Documented(
         title="Diff-In",
         version=version("diffin"),
@@ -115,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeaderLimit)
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestId)  # the last one added is the outermost
+    tracing.follow(app)
     return app
 
 

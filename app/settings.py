@@ -117,6 +117,7 @@ class Settings(BaseSettings):
         0.0, ge=0, description="Jobs are deleted so long after their end, with what came of them; 0: never."
     )
     log_level: str = Field("INFO", description="Level of the structured logs on standard error.")
+    log_format: Literal["text", "json"] = Field("text", description="Lines for people, or JSON for machines.")
 
     def model_post_init(self, context: Any, /) -> None:
         if self.api_key is not None and self.api_key_file is not None:

@@ -19,7 +19,7 @@ from functools import cache
 import httpx
 from standardwebhooks import Webhook
 
-from app import addresses
+from app import addresses, logs
 from app.addresses import Address, AddressRefusedError, Lookup
 from app.settings import Settings
 from app.store import webhooks, work
@@ -74,7 +74,8 @@ class Senders:
                 return False
             self._busy.add(row.stage)
         try:
-            deliver(self._mine, row, self._lookup)
+            with logs.about(work_id=row.id, kind=row.kind, **(row.context or {})):
+                deliver(self._mine, row, self._lookup)
         finally:
             self._busy.discard(row.stage)
         return True

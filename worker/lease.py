@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,7 +48,7 @@ class Renewal:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Renews in a thread of its own until the block ends."""
-        thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        thread = threading.Thread(target=copy_context().run, args=(self._run,), name="lease", daemon=True)
         thread.start()
         try:
             yield

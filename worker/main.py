@@ -6,9 +6,12 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
+from celery import signals
 from celery.platforms import SecurityWarning
 
+from app import logs, tracing
 from app.settings import Settings
 from worker.celery import celery
 
@@ -26,7 +29,14 @@ def run(queues: Sequence[str] = ("cpu", "gpu")) -> None:
     reading.begin()
     # Its reason, pickled messages, does not hold here: JSON is all that is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    logs.configure(settings := Settings())
+    tracing.begin("diffin-worker")
+    signals.setup_logging.connect(_as_it_is)
     for chatter in ("celery.worker.strategy", "celery.app.trace"):  # two lines a message, and most are rings
         logging.getLogger(chatter).setLevel(logging.WARNING)
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    celery.worker_main(["worker", "--loglevel", Settings().log_level, "--queues", ",".join(queues), *options])
+    celery.worker_main(["worker", "--loglevel", settings.log_level, "--queues", ",".join(queues), *options])
+
+
+def _as_it_is(**_: Any) -> None:
+    """Told of this, Celery leaves the logs alone."""

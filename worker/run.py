@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app import logs, tracing
 from app.settings import Settings
 from app.store import jobs, selections, sweeper, trajectories, usage, work
 from app.store.tables import Job, Work
@@ -47,6 +48,13 @@ KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
     "update": update,
     "verify": verify,
     "settle": settle,
+}
+NAMES = {
+    "job": "job_id",
+    "ds": "dataset_id",
+    "ck": "checkpoint_id",
+    "sel": "selection_id",
+    "exp": "export_id",
 }
 # how long one message may keep the worker on one job before others get their turn; uploads get it sooner
 STAY_SECONDS = 20.0
@@ -100,12 +108,20 @@ def _claim(mine: Process, subject: str, work_id: str, attempt: int) -> Work | No
 
 
 def _attempt(mine: Process, row: Work) -> None:
+    ids = ids_of(row)
+    with logs.about(**ids), tracing.span(f"work {row.kind}", row.context or {}, **ids):
+        _do(mine, row)
+
+
+def _do(mine: Process, row: Work) -> None:
     renewal = Renewal(mine.database, row, Lease(row.id, row.attempt, mine.owner), mine.settings.lease_seconds)
     began = time.monotonic()
     try:
         with renewal.kept():
             KINDS[row.kind](mine, row, renewal)
-        mine.figures.took(row.kind, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        mine.figures.took(row.kind, seconds)
+        log.info("done", extra={"attempt": row.attempt, "seconds": round(seconds, 3)})
     except LeaseLostError:
         log.info("%s of %s: the lease is somebody else's now", row.kind, row.subject)
     except CancelledError:
@@ -116,6 +132,12 @@ def _attempt(mine: Process, row: Work) -> None:
         log.exception("%s of %s failed in attempt %d", row.kind, row.subject, row.attempt)
         mine.figures.add("unit_failures", row.kind)
         _retry(mine, row, crash)
+
+
+def ids_of(row: Work) -> dict[str, str]:
+    """What lines about a unit of work carry: its id and kind, what it is of, the request it comes from."""
+    whose = NAMES.get(row.subject.partition("_")[0], "subject")
+    return {"work_id": row.id, "kind": row.kind, whose: row.subject, **(row.context or {})}
 
 
 def _give_up_cancelled(mine: Process, row: Work) -> None:

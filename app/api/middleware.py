@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import logs, tracing
 from app.api.metrics import Metrics
 from app.api.problems import ApiProblem, answered
 
@@ -24,6 +26,8 @@ SAFE_HEADERS = {
 }
 MOST_HEADERS, MOST_HEADER_BYTES = 100, 32 * 1024
 SLOWEST = 8 * 1024  # bytes a second of a body
+log = logging.getLogger(__name__)
+PROBES = ("/livez", "/readyz", "/metrics")  # asked every few seconds
 SAFE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
@@ -46,7 +50,8 @@ class RequestId:
                 MutableHeaders(scope=message)["X-Request-ID"] = name
             await send(message)
 
-        await self.app(scope, receive, send_named)
+        with logs.about(request_id=name, traceparent=tracing.traceparent()):
+            await self.app(scope, receive, send_named)
 
 
 class SafeHeaders:
@@ -156,5 +161,15 @@ class Measured:
         try:
             await self.app(scope, receive, send_seen)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self.metrics.request(scope["method"], route, status, time.perf_counter() - started)
+            route, seconds = getattr(scope.get("route"), "path", "unmatched"), time.perf_counter() - started
+            self.metrics.request(scope["method"], route, status, seconds)
+            _tell(scope, route, status, seconds)
+
+
+def _tell(scope: Scope, route: str, status: int, seconds: float) -> None:
+    """One line a request, with the ids that its path names."""
+    path = scope.get("raw_path", b"").decode("ascii", "replace")  # as it was sent: no line break can be in it
+    ids = {name: one for name, one in scope.get("path_params", {}).items() if name.endswith("_id")}
+    told = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 4)}
+    level = logging.DEBUG if route in PROBES else logging.INFO
+    log.log(level, "request", extra=ids | told)

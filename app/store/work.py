@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import uuid_utils
 from sqlalchemy import CursorResult, Update, delete, func, select, update
 from sqlalchemy.orm import Session
+from structlog.contextvars import get_contextvars
 
 from app.store import workers
 from app.store.db import Message, database_epoch, epoch, ring_after_commit, utcnow
@@ -45,6 +46,7 @@ WITHOUT_GPU = ("validate", "export")
 SENT = "deliver"  # by threads that look for it: no message rings for it, and it waits for no computing
 UNLOCKED = ("validate", "export", SENT)  # for what is not locked before its work is
 QUEUES = {kind: "cpu" if kind in WITHOUT_GPU else "gpu" for kind in TASKS} | {SENT: "sent"}
+CARRIED = ("request_id", "traceparent")
 UNFINISHED = ("waiting", "queued", "running")
 
 
@@ -85,6 +87,7 @@ def add(
         waits_for=waits_for,
         attempt=1,
         total=total,
+        context=_context(),
         due_at=database_epoch(session) if kind == SENT else None,
     )
     session.add(row)
@@ -275,6 +278,12 @@ def locked(session: Session, row: Work, *, overdue: bool = False) -> Work | None
     if overdue:
         query = query.where(Work.lease_expires_at < epoch())
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+def _context() -> dict[str, Any] | None:
+    """What the work carries on to the worker, for its logs and traces: it is bound to this thread or task."""
+    bound = get_contextvars()
+    return {name: bound[name] for name in CARRIED if name in bound} or None
 
 
 def _held(lease: Lease) -> list[Any]:

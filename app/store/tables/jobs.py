@@ -78,7 +78,8 @@ class TrainingState(Base):
 
 class Work(Base):
     """A leased unit of work. `waits_for` names the stage of the same subject that must be done first, or the
-    other subject (a trajectory's files, a message) that must be. Nobody takes it before `due_at`."""
+    other subject (a trajectory's files, a message) that must be. Nobody takes it before `due_at`. `context`
+    tells which request it comes from."""
 
     __tablename__ = "work"
     __table_args__ = (
@@ -102,6 +103,7 @@ class Work(Base):
     lease_expires_at: Mapped[float | None]
     rung_at: Mapped[float | None]
     due_at: Mapped[float | None]
+    context: Mapped[dict[str, Any] | None]
     completed: Mapped[int] = mapped_column(BigInteger, default=0)
     total: Mapped[int] = mapped_column(BigInteger, default=0)
     result: Mapped[dict[str, Any] | None]

@@ -1,0 +1,56 @@
+"""Logs of API and workers on standard error: lines for people, or JSON, with the ids of what they are about.
+
+Everything logs through the standard library. What is bound (`about`) stands on every line written meanwhile,
+in this thread or task and in the threads that it hands its context to.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import AbstractContextManager
+from typing import Any
+
+import structlog
+
+from app.settings import Settings
+
+QUIET = ("uvicorn.access", "httpx", "httpcore")  # the middleware tells of requests, with their ids
+
+
+def configure(settings: Settings) -> None:
+    """Has every logger of this process write so, third parties' too."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if settings.log_format == "json":
+        last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        last = [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, exception_formatter=_plain)]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("uvicorn", "uvicorn.error", "celery"):
+        logger = logging.getLogger(name)
+        logger.handlers[:], logger.propagate = [], True
+
+
+def about(**ids: str | None) -> AbstractContextManager[None]:
+    """Until the end of the block, every line carries these ids; those that are None are left out."""
+    return structlog.contextvars.bound_contextvars(**{name: one for name, one in ids.items() if one})
+
+
+_plain = structlog.dev.plain_traceback

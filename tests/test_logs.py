@@ -1,0 +1,158 @@
+"""Every line of API and worker says which request and which job it is about."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from app import logs
+from app.settings import Settings
+from tests import services, walk
+from tests.services import Service
+
+
+@contextmanager
+def collecting() -> Iterator[tuple[str, list[Any]]]:
+    """A collector of OTLP over HTTP: its address, and what comes as (name of the service, span)."""
+    spans: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                names = {one.key: one.value.string_value for one in resource.resource.attributes}
+                for scope in resource.scope_spans:
+                    spans.extend((names["service.name"], span) for span in scope.spans)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", spans
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, list[Any]]]:
+    """A service that logs JSON, and the spans that its collector gets."""
+    folder: Path = tmp_path_factory.mktemp("logs")
+    with collecting() as (url, spans), pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+        with services.embedded(folder, LOG_FORMAT="json") as running:
+            yield running, spans
+
+
+@pytest.fixture(scope="module")
+def service(traced: tuple[Service, list[Any]]) -> Service:
+    return traced[0]
+
+
+def lines(service: Service) -> list[dict[str, Any]]:
+    """The log's lines that are JSON: `diffin serve` and the migration print some for people as well."""
+    found = []
+    for line in service.log.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [line for line in found if isinstance(line, dict)]
+
+
+def test_a_requests_id_goes_with_its_work_to_the_worker(service: Service) -> None:
+    x, y = walk.digits(20)
+    with service.client() as client:
+        data = walk.dataset(client, walk.npz(inputs=x, targets=y))["id"]
+        run = walk.run(client, (10,))
+        client.headers["X-Request-ID"] = "the-request-that-asked"
+        asked = walk.post_job(client, run, data, data, method={"name": "tracin"})
+        job_id = walk.ok(asked, 202)["id"]
+        del client.headers["X-Request-ID"]
+        assert walk.finished(client, job_id)["status"] == "succeeded"
+        client.get(f"/v1/jobs/{job_id}")
+    end = time.monotonic() + 10
+    while not any(line.get("kind") == "reduce" for line in lines(service)):
+        assert time.monotonic() < end, service.log_tail()
+        time.sleep(0.1)
+    found = [line for line in lines(service) if line.get("request_id") == "the-request-that-asked"]
+    answered = next(line for line in found if line["logger"] == "app.api.middleware")
+    assert (answered["method"], answered["path"], answered["status"]) == ("POST", "/v1/jobs", 202)
+    worked = {line["kind"]: line for line in found if line["logger"] == "worker.run"}
+    assert {"plan", "block", "reduce"} <= set(worked)
+    assert {line["job_id"] for line in worked.values()} == {job_id}
+    assert all(line["work_id"] and line["seconds"] >= 0 for line in worked.values())
+    about = [line for line in lines(service) if line.get("job_id") == job_id]
+    assert any(line.get("method") == "GET" for line in about)  # the API's lines name the job as well
+
+
+def test_a_trace_leads_from_the_request_to_the_workers_units(traced: tuple[Service, list[Any]]) -> None:
+    service, spans = traced
+    x, y = walk.digits(20)
+    with service.client() as client:
+        asked = walk.ok(walk.post_dataset(client, walk.npz(inputs=x, targets=y)), 202)["id"]
+        walk.until(client, f"/v1/datasets/{asked}", {"ready"})
+
+    def named(name: str) -> list[tuple[str, Any]]:
+        return [(whose, span) for whose, span in spans if span.name == name]
+
+    def of_this(span: Any) -> bool:
+        return any(one.value.string_value == asked for one in span.attributes)
+
+    end = time.monotonic() + 20
+    while not (worked := [(whose, one) for whose, one in named("work validate") if of_this(one)]):
+        assert time.monotonic() < end, {span.name for _, span in spans}
+        time.sleep(0.1)
+    (whose, unit) = worked[0]
+    assert whose == "diffin-worker"
+    request = next(span for whose, span in named("POST /v1/datasets") if span.span_id == unit.parent_span_id)
+    assert request.trace_id == unit.trace_id
+    assert not any("metrics" in span.name or "readyz" in span.name for _, span in spans)
+
+
+@pytest.mark.parametrize("shape", ["text", "json"])
+def test_lines_are_for_people_or_for_machines(
+    shape: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    try:
+        logs.configure(Settings(data_dir=tmp_path, log_format=shape))
+        with logs.about(job_id="job_1", request_id=None):
+            logging.getLogger("of.the.tests").warning("%d of %d", 3, 4, extra={"kind": "block"})
+        line = capsys.readouterr().err
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    if shape == "json":
+        told = json.loads(line)
+        assert told.pop("timestamp")
+        assert told == {
+            "event": "3 of 4",
+            "job_id": "job_1",
+            "kind": "block",
+            "level": "warning",
+            "logger": "of.the.tests",
+        }
+    else:
+        assert "3 of 4" in line and "job_id=job_1" in line and "\x1b" not in line
