@@ -45,6 +45,7 @@ EXAMPLE: dict[str, Any] = {
         "threshold": None,
         "by": "suspicion",
         "relabel": True,
+        "rounds": 1,
         "verify": False,
     },
     "progress": {"completed": 0, "total": 0, "unit": "parts", "message": "succeeded"},
