@@ -128,6 +128,14 @@ def test_long_text_fields_are_refused(service: Service) -> None:
     problem(post(service, *(part(f"f{i}", b"") for i in range(33))), 413, "payload_too_large")
 
 
+def test_long_and_many_headers_of_a_part_are_refused(service: Service) -> None:
+    head = b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.npz"\r\n'
+    for more in (b"X-Long: " + b"y" * 10_000 + b"\r\n", b"X-Many: y\r\n" * 20):
+        body = head + more + b"\r\nx\r\n" + END
+        answer = service.http.post("/v1/datasets", content=body, headers=MULTIPART)
+        problem(answer, 400, "invalid_multipart")
+
+
 def test_a_client_that_goes_away_leaves_nothing(service: Service) -> None:
     head = (
         f"POST /v1/datasets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.project_id}\r\n"
