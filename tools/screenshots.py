@@ -38,6 +38,7 @@ def addresses(found: Explored) -> dict[str, str]:
         "inputs": "/inputs",
         "decisions": f"/jobs/{found.job}/decisions",
         "selections": f"/jobs/{found.job}/selections",
+        "selection": f"/selections/{found.selection}",
     }
 
 

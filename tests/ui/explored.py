@@ -32,6 +32,7 @@ class Explored:
     by_query: str
     table: str
     failed: str
+    selection: str
     flipped: frozenset[int]
 
     @property
@@ -124,6 +125,9 @@ def exploring(folder: Path) -> Iterator[Explored]:
         over = done(http, **small)["result"]["trajectory_id"]
         asked |= {"trajectory_id": over, "train_dataset_id": people, "query_dataset_id": people}
         table = done(http, **asked, name="people")
-        yield Explored(
-            service, train, query, trajectory, job["id"], by_query["id"], table["id"], failed["id"], flipped
-        )
+        told = {"type": "clean", "auto": True, "verify": True, "seeds": 2}
+        answer = http.post(f"/v1/jobs/{job['id']}/selections", json=told)
+        selection = finished(http, answer.headers["Location"])
+        assert selection["status"] == "succeeded", selection
+        ids = (train, query, trajectory, job["id"], by_query["id"], table["id"], failed["id"])
+        yield Explored(service, *ids, selection["id"], flipped)

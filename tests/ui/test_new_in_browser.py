@@ -56,7 +56,7 @@ def part(page: Page, name: str) -> Any:
     return page.get_by_role("group", name=name, exact=True)
 
 
-def test_from_an_empty_service_to_the_gallery(browser: Browser, tmp_path: Path) -> None:
+def test_from_an_empty_service_to_a_clean_manifest(browser: Browser, tmp_path: Path) -> None:
     inputs, targets, query_inputs, query_targets, flipped = wrongly_labelled()
     with services.embedded(tmp_path / "empty") as service, signed_in(browser, service) as page:
         page.get_by_role("link", name="Start a job").click()
@@ -93,6 +93,19 @@ def test_from_an_empty_service_to_the_gallery(browser: Browser, tmp_path: Path) 
         expect(page.locator("[data-index]").first).to_be_visible(timeout=60_000)
         shown = page.locator("[data-index]").evaluate_all("all => all.map(one => Number(one.dataset.index))")
         assert len(set(shown[:20]) & flipped) >= 12
+
+        page.get_by_role("link", name="Selections").press("Enter")
+        page.get_by_label("Verify: train again with and without").press("Space")
+        page.get_by_label("seeds").fill("2")
+        page.get_by_role("button", name="Make the selection").press("Enter")
+        page.wait_for_url("**/selections/sel_*")
+        expect(page.get_by_role("heading", name="Before and after")).to_be_visible(timeout=60_000)
+        with page.expect_download() as download:
+            page.get_by_role("link", name="JSON").press("Enter")
+        manifest = json.loads(Path(download.value.path()).read_text())
+        named = {*manifest["remove"], *(one["sample_index"] for one in manifest["relabel"])}
+        assert sorted([*manifest["keep"], *named]) == list(range(300))
+        assert len(named & flipped) >= 0.7 * len(named)
 
 
 def test_checkpoints_are_sent_with_their_steps_and_what_is_wrong_is_told_in_their_row(

@@ -52,6 +52,7 @@ export function checkpoints(box, { perEpoch }) {
     shown();
     clear(input.closest("[data-pointer]"));
   });
+  if (input.files.length) input.dispatchEvent(new Event("change")); // chosen before this script was there
   rate.addEventListener("input", () => {
     for (const one of rows) if (one.status !== "ready" && !one.edited) one.own.value = rate.value;
   });

@@ -128,6 +128,7 @@ export function dataset(box, { like = null } = {}) {
     changed();
   });
   tell();
+  if (input.files.length) input.dispatchEvent(new Event("change")); // chosen before this script was there
 
   return {
     box,
