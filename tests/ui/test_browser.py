@@ -131,8 +131,6 @@ def inspected(request: pytest.FixtureRequest, browser: Browser, explored: Explor
         "/jobs/{by_query}/queries",
         "/jobs/{by_query}/queries/3",
         "/jobs/{table}",
-        "/jobs/{job}/decisions",
-        "/jobs/{job}/selections",
         "/selections/{selection}",
         "/jobs/nothing",
         "/inputs",
