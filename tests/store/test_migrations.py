@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 import migrations
-from app.store import jobs, scores
+from app.store import figures, jobs, scores, webhooks, work
 from app.store.db import Database
-from app.store.tables import Checkpoint, Job
+from app.store.tables import Checkpoint, Job, Work
 from tests.servers import PostgresServer
 
 FIRST = "1d49c7732088"
@@ -75,3 +75,25 @@ def test_the_way_back_keeps_them_too(url: str) -> None:
     database.engine.dispose()
     migrations.upgrade(url)
     migrations.check(url)
+
+
+def test_the_way_back_leaves_no_message_that_nobody_could_send(url: str) -> None:
+    migrations.upgrade(url)
+    database = Database(url)
+    with database.transaction() as session:
+        webhooks.create(session, project_id="p", url="https://a.example", events=[])
+        session.flush()
+        webhooks.emit(session, "p", "job.succeeded", {"id": "job_1", "status": "succeeded"})
+        work.add(session, "validate", "ds_1")
+        for row in session.scalars(select(Work)):
+            row.context = {"request_id": "req_1"}
+        figures.add(session, {figures.Key("samples_scored"): 3.0})
+    command.downgrade(migrations.config(url), FIRST)
+    with database.snapshot() as session:
+        assert session.execute(text("SELECT kind FROM work")).scalars().all() == ["validate"]
+    migrations.upgrade(url)
+    with database.snapshot() as session:
+        assert [row.subject for row in session.scalars(select(Work))] == ["ds_1"]
+        assert webhooks.lag(session) == (0, 0.0)
+        assert figures.read(session) == []
+    database.engine.dispose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import subprocess
@@ -103,6 +104,22 @@ def test_a_message_is_signed_as_the_library_of_receivers_checks_it(mine: Process
     assert (row.status, row.attempts, row.log[0]["status_code"]) == ("delivered", 1, 204)
     with mine.database.snapshot() as session:
         assert session.scalars(select(Work)).all() == []
+
+
+def test_the_receiver_of_the_page_takes_each_message_once(mine: Process, receiver: Receiver) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+    assert all(f"`{event}`" in page for event in webhooks.EVENTS)
+    names: dict[str, Any] = {}
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(example, names)  # noqa: S102  (our own page)
+    _, secret = endpoint(mine, receiver.url)
+    tell(mine)
+    send_all(mine)
+    ((headers, body),) = receiver.came
+    assert names["received"](secret, headers, body) == {"id": "job_1", "status": "succeeded"}
+    assert names["received"](secret, headers, body) is None
+    with pytest.raises(WebhookVerificationError):
+        names["received"](secret, headers, body.replace(b"job_1", b"job_2"))
 
 
 def test_only_what_was_asked_for_comes_and_only_of_the_same_project(
