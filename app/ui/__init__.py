@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
 from app.ui import (
     acts,
@@ -23,12 +22,12 @@ from app.ui import (
     sign_in,
     visitors,
 )
-from app.ui.shell import ASSETS, STATIC
+from app.ui.shell import ASSETS, STATIC, Static
 
 
 def install(app: FastAPI) -> None:
     """Adds the page to the application, after its own problems are installed."""
-    app.mount(ASSETS, StaticFiles(directory=STATIC), name="ui-static")
+    app.mount(ASSETS, Static(directory=STATIC), name="ui-static")
     app.state.sign_in_attempts = sign_in.attempts()
     for part in (
         sign_in,

@@ -8,9 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.types import Scope
 
 from app.store.db import utcnow
 
@@ -31,6 +33,18 @@ def static(name: str) -> str:
     """The address of a static file: it changes with the content, so browsers may keep what they have."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()
     return f"{ASSETS}/{name}?v={digest[:12]}"
+
+
+class Static(StaticFiles):
+    """The static files. Under the address that `static` gives they may be kept for good; scripts import each
+    other by their plain names, so those are asked for anew each time, and answered with 304.
+    """
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        kept = "public, max-age=31536000, immutable" if b"v=" in scope["query_string"] else "no-cache"
+        answer.headers["Cache-Control"] = kept
+        return answer
 
 
 # ---------------------------------------------------------------- how values read

@@ -149,3 +149,12 @@ def test_a_job_is_deleted_by_a_form_of_ours_alone(http: httpx.Client, explored: 
     assert running.headers["Location"] == f"/jobs/{explored.job}"  # it has ended: nothing happens
     assert http.post(address, data={"csrf_token": token}, headers={"Origin": explored.url}).status_code == 303
     assert http.get(f"/jobs/{explored.failed}").status_code == 404
+
+
+def test_scripts_are_never_older_than_the_page(http: httpx.Client) -> None:
+    plain = http.get("/ui/static/decide.js")
+    assert plain.headers["Cache-Control"] == "no-cache"
+    again = http.get("/ui/static/decide.js", headers={"If-None-Match": plain.headers["ETag"]})
+    assert again.status_code == 304
+    named = http.get("/").text.split('src="/ui/static/theme.js')[1].split('"')[0]
+    assert "immutable" in http.get(f"/ui/static/theme.js{named}").headers["Cache-Control"]
