@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests import services, walk
 from tests.chaos.processes import kill, worker_of
@@ -40,6 +41,7 @@ def found(client: httpx.Client, job_id: str) -> tuple[dict[str, Any], Any]:
     return result, walk.ok(client.get(f"/v1/jobs/{job_id}/evaluation"), 200)
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_finds_the_same(tmp_path: Path) -> None:
     with services.embedded(tmp_path, LEASE_SECONDS="1") as service, service.client() as client:
         question = asked(client)

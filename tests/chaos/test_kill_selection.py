@@ -6,6 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 from sqlalchemy import Select, func, select
 
 from app.store.db import Database
@@ -80,6 +81,7 @@ def running(database: Database, query: Select[int]) -> bool:
         return session.scalar(query.where(Work.status == "running")) == 1
 
 
+@pytest.mark.slow
 def test_killed_workers_change_no_bit_of_a_selection(embedded_service: Service) -> None:
     """One is killed while it updates the checkpoint, the next while it trains again."""
     database = Database(f"sqlite:///{embedded_service.data_dir / 'diffin.db'}")
