@@ -23,7 +23,7 @@ from tests.ui.conftest import CHROMIUM  # noqa: E402
 from tests.ui.explored import Explored, exploring  # noqa: E402
 
 WIDTH, HEIGHT = 1280, 860
-COLOURS = 128  # of a picture: flat pages need no more, and the file is a third
+COLOURS = 256  # of a picture: flat pages need no more, and the file is a third
 
 
 def addresses(found: Explored) -> dict[str, str]:
@@ -86,7 +86,8 @@ def main() -> None:
                 if asked.only and name not in asked.only.split(","):
                     continue
                 with Image.open(io.BytesIO(taken(page, address))) as image:
-                    small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+                    every = Image.Quantize.MAXCOVERAGE  # a small dot of a colour of its own keeps it
+                    small = image.convert("RGB").quantize(COLOURS, every, dither=Image.Dither.NONE)
                     small.save(asked.out / f"{name}-{colours}.png", optimize=True)
         browser.close()
 

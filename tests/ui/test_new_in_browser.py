@@ -57,10 +57,11 @@ def part(page: Page, name: str) -> Any:
 
 
 def test_from_an_empty_service_to_a_clean_manifest(browser: Browser, tmp_path: Path) -> None:
+    """Without a pointer: links, buttons and boxes by their keys, files as a file dialog gives them."""
     inputs, targets, query_inputs, query_targets, flipped = wrongly_labelled()
     with services.embedded(tmp_path / "empty") as service, signed_in(browser, service) as page:
-        page.get_by_role("link", name="Start a job").click()
-        page.get_by_role("link", name="I have data only").click()
+        page.get_by_role("link", name="Start a job").press("Enter")
+        page.get_by_role("link", name="I have data only").press("Enter")
         page.wait_for_url(lambda url: "way=train" in url)  # both ways ask for training data
 
         train = part(page, "Training data")
@@ -77,18 +78,18 @@ def test_from_an_empty_service_to_a_clean_manifest(browser: Browser, tmp_path: P
         expect(page.get_by_label("Network", exact=True)).to_have_value("cnn")
 
         page.get_by_label("Network", exact=True).select_option("mlp")
-        page.get_by_text("Its sizes").click()
+        page.get_by_text("Its sizes").press("Enter")
         page.get_by_label("hidden", exact=True).fill("24")
         page.get_by_label("Epochs").fill("12")
         page.get_by_label("Name of the job").fill("a first network")
         expect(page.get_by_text("forward passes, up to")).to_be_visible()
-        page.get_by_role("button", name="Start training").click()
+        page.get_by_role("button", name="Start training").press("Enter")
 
         page.wait_for_url("**/jobs/job_*")
-        page.get_by_role("link", name="Score its training samples", exact=True).click(timeout=60_000)
+        page.get_by_role("link", name="Score its training samples", exact=True).press("Enter", timeout=60_000)
         expect(part(page, "Training data").get_by_text(f"300 samples of 8 {TIMES} 8")).to_be_visible()
         expect(page.get_by_text("forward passes, up to")).to_be_visible()
-        page.get_by_role("button", name="Start scoring").click()
+        page.get_by_role("button", name="Start scoring").press("Enter")
         page.wait_for_url("**/jobs/job_*")
         expect(page.locator("[data-index]").first).to_be_visible(timeout=60_000)
         shown = page.locator("[data-index]").evaluate_all("all => all.map(one => Number(one.dataset.index))")
