@@ -19,8 +19,10 @@ MOST_STEPS = 2_000_000  # of a run: the learning rate of each is held in memory 
 RETRY_AFTER = {"Retry-After": "1"}
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text cannot hold one
 
-Name = Annotated[str, StringConstraints(max_length=200, pattern=NO_NUL)]
-GivenName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_NUL)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=NO_NUL)]
+GivenName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_NUL)
+]
 Notes = Annotated[str, StringConstraints(max_length=10_000, pattern=NO_NUL)]
 Metadata = Annotated[
     dict[

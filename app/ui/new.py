@@ -158,18 +158,20 @@ def _training(session: Session, project_id: str, asked: Asked) -> dict[str, Any]
             "optimizer": told.optimizer,
             "schedule": {
                 "name": "cosine",
-                "learning_rate": _number(asked.learning_rate, float) or told.learning_rate,
+                "learning_rate": _number(asked.learning_rate, float, told.learning_rate),
             },
-            "batch_size": _number(asked.batch_size, int) or told.batch_size,
-            "epochs": _number(asked.epochs, int) or told.epochs,
+            "batch_size": _number(asked.batch_size, int, told.batch_size),
+            "epochs": _number(asked.epochs, int, told.epochs),
             "seed": 0,
         },
         "seed": 0,
     }
 
 
-def _number(text: str, kind: type[int] | type[float]) -> Any:
-    """A number, or the text itself, which is then refused in words where it stands."""
+def _number(text: str, kind: type[int] | type[float], proposed: float) -> Any:
+    """A number, what is proposed where the field is empty, or the text itself, to be refused in words."""
+    if not text.strip():
+        return proposed
     try:
         return kind(text)
     except ValueError:

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.catalog import METHODS
+from app.catalog.listing import HARMFUL
 from app.store import jobs
 from app.store.tables import Dataset, Job, Selection, Trajectory
 
@@ -29,6 +31,9 @@ def of(session: Session, job: Job) -> dict[str, Any]:
         "runs": [(one, run.name if run is not None and run.name else one) for one, run in runs],
         "inputs": {role: dataset for role, dataset in found.items() if dataset is not None},
         "method": method(job),
+        "harms": harms(job),
+        "meaning": "" if job.type != "influence" or harms(job) else METHODS[job.method["name"]].sign,
+        "trained": _trained(result) if job.type == "train" else [],
         "warnings": result.get("warnings") or [],
         "by_query": result.get("per_query"),
         "selections": session.execute(chosen).scalar_one(),
@@ -38,6 +43,18 @@ def of(session: Session, job: Job) -> dict[str, Any]:
 def title(job: Job) -> str:
     """What a job is called: its name, or what it does."""
     return job.name or {"influence": f"{method(job)} scores"}.get(job.type, f"{job.type} job")
+
+
+def harms(job: Job) -> bool:
+    """Whether the scores are changes of a query loss, where positive is harmful; others are the sample's."""
+    known = METHODS.get((job.method or {}).get("name", ""))
+    return known is not None and known.sign == HARMFUL and job.query_dataset_id is not None
+
+
+def _trained(result: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    """How well a trained network does, on the data it was trained on and on the query data."""
+    sides = (("training data", "train"), ("query data", "query"))
+    return [(name, result[side]) for name, side in sides if result.get(side)]
 
 
 def method(job: Job) -> str:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from tests.ui.explored import Explored
+from tests.ui.explored import Explored, done
 
 
 class Seen(HTMLParser):
@@ -158,3 +158,26 @@ def test_scripts_are_never_older_than_the_page(http: httpx.Client) -> None:
     assert again.status_code == 304
     named = http.get("/").text.split('src="/ui/static/theme.js')[1].split('"')[0]
     assert "immutable" in http.get(f"/ui/static/theme.js{named}").headers["Cache-Control"]
+
+
+def test_scores_that_are_no_harm_are_not_called_so(http: httpx.Client, explored: Explored) -> None:
+    asked = {"type": "influence", "trajectory_id": explored.trajectory, "train_dataset_id": explored.train}
+    with explored.service.client() as api:
+        job = done(api, **asked, method={"name": "loss"}, name="by its own loss")
+    for address in ("", "/charts", "/samples/3"):
+        words = seen(http, f"/jobs/{job['id']}{address}").words
+        assert "not a change of the query loss" in words.replace("Not", "not")
+        assert "raised the query loss" not in words
+        assert "hurt" not in words
+
+
+def test_a_trained_network_says_how_well_it_does(http: httpx.Client, explored: Explored) -> None:
+    with explored.service.client() as api:
+        [job] = [
+            one
+            for one in api.get("/v1/jobs", params={"type": "train"}).json()["data"]
+            if one["name"] == "digits, from nothing"
+        ]
+    words = seen(http, f"/jobs/{job['id']}").words
+    assert "training data" in words
+    assert f"{100 * job['result']['train']['accuracy']:.1f}%" in words

@@ -9,8 +9,16 @@ export async function decide(address, decisions) {
     body: JSON.stringify({ decisions }),
   });
   if (answer.ok) return;
+  if (answer.status === 401) throw Object.assign(new Error("You are signed out."), { signIn: `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}` });
   const problem = await answer.json().catch(() => ({}));
   throw new Error(problem.detail ?? `The service answered ${answer.status}.`);
+}
+
+/** Shows what went wrong, with the way to sign in again where that is what it takes. */
+export function complain(place, error) {
+  place.textContent = `${error.message} `;
+  place.classList.add("amiss");
+  if (error.signIn) place.append(Object.assign(document.createElement("a"), { href: error.signIn, textContent: "Sign in again" }));
 }
 
 /** How a decision reads on a card. */

@@ -1,5 +1,5 @@
 // The gallery's comforts: everything works without them, by forms and links.
-import { decide, verdict } from "./decide.js";
+import { complain, decide, verdict } from "./decide.js";
 import { threshold } from "./threshold.js";
 
 const filters = document.querySelector("[data-filters]");
@@ -23,6 +23,7 @@ if (form) {
 
   const ticked = () => cards.filter((_, at) => ticks[at].checked);
   const tell = () => {
+    told.classList.remove("amiss");
     const count = ticked().length;
     told.textContent = count ? `${count} ticked` : "";
     all.checked = count === cards.length;
@@ -40,7 +41,7 @@ if (form) {
     try {
       await decide(form.dataset.decisions, decisions);
     } catch (error) {
-      told.textContent = error.message;
+      complain(told, error);
       return;
     }
     for (const card of chosen) {

@@ -1,5 +1,5 @@
 // One sample: decide by key, and go on to the next.
-import { decide, verdict } from "./decide.js";
+import { complain, decide, verdict } from "./decide.js";
 
 const form = document.querySelector("[data-decide]");
 const names = new Map([...(form.elements.label?.options ?? [])].map((one) => [one.value, one.text]));
@@ -14,9 +14,10 @@ const act = async (action, label = "predicted") => {
   };
   try {
     await decide(form.dataset.decide, [decision]);
+    told.classList.remove("amiss");
     told.textContent = verdict(action, names.get(String(number)) ?? number);
   } catch (error) {
-    told.textContent = error.message;
+    complain(told, error);
   }
 };
 form.addEventListener("submit", (event) => {

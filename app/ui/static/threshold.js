@@ -44,6 +44,7 @@ export function threshold(box, form) {
     mark(at);
   };
   handle.hidden = false;
+  form.querySelector("[data-handle-hint]").hidden = false;
   handle.addEventListener("input", moved);
   handle.addEventListener("change", () => form.requestSubmit());
   least.addEventListener("input", () => { typed(); count(); });
