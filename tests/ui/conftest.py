@@ -21,7 +21,9 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # while it lives, so does an event loop that others' tests must not find running
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         path = os.environ.get("CHROMIUM", "/usr/bin/chromium")

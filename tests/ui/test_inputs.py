@@ -38,7 +38,9 @@ def test_inputs_tell_state_size_and_use(http: httpx.Client, explored: Explored) 
     assert row is not None
     cells = re.findall(r'<td class="right">([^<]*)</td>', row[0])
     assert cells[:2] == ["200", "10"]
-    assert cells[3] == "2"  # jobs: the scores, and those by query
+    with explored.service.client() as api:
+        jobs = api.get("/v1/jobs", params={"type": "influence"}).json()["data"]
+    assert cells[3] == str(sum(job["query_dataset_id"] == explored.query for job in jobs))
 
 
 def test_a_refused_file_says_why_in_the_list_and_on_its_page(http: httpx.Client, api: httpx.Client) -> None:

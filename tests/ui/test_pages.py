@@ -120,7 +120,7 @@ def test_rows_of_a_table_are_shown_as_such(http: httpx.Client, explored: Explore
 
 
 def test_a_failed_job_says_why_in_words(http: httpx.Client, explored: Explored) -> None:
-    assert "Mend the input" in seen(http, f"/jobs/{explored.failed}").words
+    assert "Change what the line above names" in seen(http, f"/jobs/{explored.failed}").words
 
 
 @pytest.mark.parametrize("address", ["/jobs/job_nothing", "/nowhere", "/jobs/job_x?order=upwards"])
