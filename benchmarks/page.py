@@ -50,6 +50,8 @@ def fill(service: Service, n: int) -> str:
     with database.transaction() as session, blobs.stage() as inputs, blobs.stage() as targets:
         job = session.get_one(Job, job_id)
         dataset = session.get_one(Dataset, job.train_dataset_id)
+        job.method = {"name": "diff_in", "resolution": "segments"}
+        job.query_dataset_id = job.train_dataset_id
         job.result = {"num_samples": n, "suspicion": True, "self_influence": True, "warnings": []}
         for row in (job, dataset, session.get_one(Trajectory, job.trajectory_ids[0])):
             row.project_id = keys.DEFAULT_PROJECT

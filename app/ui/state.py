@@ -32,7 +32,7 @@ def of(session: Session, job: Job) -> dict[str, Any]:
         "inputs": {role: dataset for role, dataset in found.items() if dataset is not None},
         "method": method(job),
         "harms": harms(job),
-        "meaning": "" if job.type != "influence" or harms(job) else METHODS[job.method["name"]].sign,
+        "meaning": METHODS[job.method["name"]].sign if job.type == "influence" else "",
         "trained": _trained(result) if job.type == "train" else [],
         "warnings": result.get("warnings") or [],
         "by_query": result.get("per_query"),
