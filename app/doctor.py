@@ -21,7 +21,6 @@ from app.store.db import Database, database_epoch
 
 MOST_SKEW = 5.0  # seconds; leases go by the database's clock, signatures and expiries by this one's
 SILENT_SECONDS = 30.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Finding(NamedTuple):
@@ -81,7 +80,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
                 "set DIFFIN_DATABASE_URL=postgresql://…, or leave DIFFIN_BROKER_URL out",
             )
         )
-    if settings.host not in LOOPBACK and settings.api_key is None and settings.embedded:
+    if settings.public and settings.api_key is None and settings.embedded:
         wrong.append(
             (
                 f"the API listens on {settings.host} with the key that lies in {settings.data_dir}",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from sqlalchemy.orm import Session
 
 from app.api.deps import Caller, Db
-from app.api.jobs.resource import JobId, found_job
+from app.api.jobs.resource import JobId
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, NO_NUL, Body
@@ -127,8 +127,7 @@ def put_decisions(job_id: JobId, body: DecisionsIn, caller: Caller, database: Db
     and changes no data: make a selection of type `decided` to act on them.
     """
     with database.transaction() as session:
-        found_job(session, caller.project_id, job_id, lock=True)  # so that nobody deletes it meanwhile
-        scored = scored_job(session, caller.project_id, job_id)
+        scored = scored_job(session, caller.project_id, job_id, lock=True)
         return DecisionCounts(**decide(session, scored, caller.key_id, body.decisions))
 
 

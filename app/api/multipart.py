@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.api.middleware import refuse_if_over
-from app.api.problems import ApiProblem, invalid
+from app.api.problems import ApiProblem, refused_body
 from app.settings import MIB
 from app.store.blobs import CHUNK, BlobStore
 
@@ -63,8 +63,7 @@ class Upload:
         try:
             return model.model_validate_strings(self.fields)
         except ValidationError as refused:
-            errors = [{**error, "loc": ("body", *error["loc"])} for error in refused.errors()]
-            raise invalid(errors, self.fields) from refused
+            raise refused_body(refused, self.fields) from refused
 
     def parts(self) -> list[str]:
         """The body's parts by name, value and content: what an Idempotency-Key covers."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -229,6 +229,11 @@ def _crash(request: Request, exc: Exception) -> Response:
     log.error("request %s failed: %s", request_id(request), type(exc).__name__)
     detail = "The service failed at this; its log holds the trace under this request_id."
     return answered(request, ApiProblem(500, "internal_error", detail))
+
+
+def refused_body(refused: ValidationError, body: Any) -> ApiProblem:
+    """The problem of a body that was validated by hand: a form's, say, which is read into one."""
+    return invalid([{**error, "loc": ("body", *error["loc"])} for error in refused.errors()], body)
 
 
 def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> ApiProblem:

@@ -233,9 +233,11 @@ def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
     )
 
 
-def scored_job(session: Session, project_id: str, job_id: str) -> Scored:
-    """The job, if it has scores; else 404, or 409 `job_not_finished` or `wrong_job_type`."""
-    job = found_job(session, project_id, job_id)
+def scored_job(session: Session, project_id: str, job_id: str, *, lock: bool = False) -> Scored:
+    """The job, if it has scores; else 404, or 409 `job_not_finished` or `wrong_job_type`. Locked, nobody
+    deletes it meanwhile.
+    """
+    job = found_job(session, project_id, job_id, lock=lock)
     if job.type != "influence":
         raise not_of_this_type(job, "scores come from influence jobs, over a trajectory.")
     if job.status != "succeeded":

@@ -18,11 +18,10 @@ from typing import BinaryIO
 
 import uuid_utils
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.store.db import after_commit
+from app.store.db import after_commit, inserting
 from app.store.tables import Blob, Upload
 
 CHUNK = 1024 * 1024
@@ -66,8 +65,7 @@ class BlobStore:
             os.fsync(file.fileno())
         os.utime(staged)  # however long it took to come: `collect` must not take it for a leftover
         staged.rename(target)
-        insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-        row = insert(Blob).values(sha256=sha256, bytes=size, location=location)
+        row = inserting(session)(Blob).values(sha256=sha256, bytes=size, location=location)
         session.execute(row.on_conflict_do_nothing())
         kept = session.scalar(select(Blob.location).where(Blob.sha256 == sha256).with_for_update(read=True))
         if kept != location:  # somebody kept the same content first

@@ -19,6 +19,7 @@ from sqlalchemy import (
     event,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -142,6 +143,11 @@ def _begin_sqlite(connection: Any) -> None:
     # taking the write lock at the start makes writers wait for their turn instead.
     read_only = connection.get_execution_options().get("read_only")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def inserting(session: Session) -> Callable[[Any], sqlite.Insert | postgresql.Insert]:
+    """INSERT of the session's dialect: both know ON CONFLICT, each in a construct of its own."""
+    return sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
 
 
 def database_epoch(session: Session) -> float:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import and_, delete, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.store.chosen import ACTIONS, Action
-from app.store.db import utcnow
+from app.store.db import inserting, utcnow
 from app.store.tables import ApiKey, Decision
 
 TOGETHER = 500  # samples of one statement: a database takes so many parameters
@@ -45,10 +44,11 @@ def decide(session: Session, job_id: str, key_id: str, words: Sequence[Word]) ->
     for start in range(0, len(undone), TOGETHER):
         some = undone[start : start + TOGETHER]
         session.execute(delete(Decision).where(*mine, Decision.sample_index.in_(some)))
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
     common = {"job_id": job_id, "key_id": key_id, "updated_at": utcnow()}
     for start in range(0, len(made), TOGETHER):
-        rows = insert(Decision).values([common | word._asdict() for word in made[start : start + TOGETHER]])
+        rows = inserting(session)(Decision).values(
+            [common | word._asdict() for word in made[start : start + TOGETHER]]
+        )
         changed = {name: rows.excluded[name] for name in ("action", "label", "updated_at")}
         session.execute(
             rows.on_conflict_do_update(index_elements=["job_id", "sample_index", "key_id"], set_=changed)

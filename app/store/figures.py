@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.store.db import inserting
 from app.store.tables import Figure
 
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0)  # seconds that a unit may take
@@ -57,9 +57,8 @@ class Figures:
 
 def add(session: Session, counted: Mapping[Key, float]) -> None:
     """Adds to the rows, in the keys' order: two who do so at once do not wait for each other in a circle."""
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
     for key, value in sorted(counted.items()):
-        row = insert(Figure).values(**key._asdict(), value=float(value))
+        row = inserting(session)(Figure).values(**key._asdict(), value=float(value))
         more = {"value": Figure.value + row.excluded.value}
         session.execute(row.on_conflict_do_update(index_elements=list(Key._fields), set_=more))
 

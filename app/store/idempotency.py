@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import CursorResult, delete, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.store.db import database_epoch, epoch
+from app.store.db import database_epoch, epoch, inserting
 from app.store.tables import IdempotencyKey
 
 
@@ -29,8 +28,7 @@ def reserve(
         "body": None,
         "expires_at": expires_at,
     }
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-    row = insert(IdempotencyKey).values(project_id=project_id, key=key, **mine)
+    row = inserting(session)(IdempotencyKey).values(project_id=project_id, key=key, **mine)
     # One statement, so that of two requests that find the same dead row only one revives it.
     taken = row.on_conflict_do_update(
         index_elements=["project_id", "key"], set_=mine, where=IdempotencyKey.expires_at < epoch()

@@ -98,6 +98,13 @@ def over(trajectory_id: str) -> ColumnElement[bool]:
     return Job.runs.any(JobTrajectory.trajectory_id == trajectory_id)
 
 
+def naming(*, dataset_id: str | None = None, trajectory_id: str | None = None) -> ColumnElement[bool]:
+    """Whether a job names this trajectory, or else this data set, as training or as query set."""
+    if trajectory_id is not None:
+        return over(trajectory_id)
+    return (Job.train_dataset_id == dataset_id) | (Job.query_dataset_id == dataset_id)
+
+
 def using(
     session: Session,
     *,
@@ -106,12 +113,10 @@ def using(
     unfinished: bool = False,
 ) -> Sequence[str]:
     """Ids of some jobs that name this data set or trajectory; only of those still to be done, if asked so."""
-    uses = (
-        over(trajectory_id)
-        if trajectory_id
-        else (Job.train_dataset_id == dataset_id) | (Job.query_dataset_id == dataset_id)
+    query = select(Job.id).where(
+        naming(dataset_id=dataset_id, trajectory_id=trajectory_id),
+        Job.status.not_in(FINISHED if unfinished else ()),
     )
-    query = select(Job.id).where(uses, Job.status.not_in(FINISHED if unfinished else ()))
     return session.scalars(query.order_by(Job.id).limit(5)).all()
 
 

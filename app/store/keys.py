@@ -10,10 +10,9 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, delete, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.store.db import new_id, utcnow
+from app.store.db import inserting, new_id, utcnow
 from app.store.tables import ApiKey, WebSession
 
 DEFAULT_PROJECT = "default"
@@ -35,8 +34,7 @@ def digest(secret: bytes, key: str) -> str:
 
 def ensure_first(session: Session, secret: bytes, key: str) -> None:
     """Makes `key` an admin key of the default project, once: one that was revoked stays so."""
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-    row = insert(ApiKey).values(
+    row = inserting(session)(ApiKey).values(
         id=new_id("key"),
         project_id=DEFAULT_PROJECT,
         name="first key",

@@ -66,6 +66,17 @@ def newest(
     return session.scalars(query).all()
 
 
+def older(
+    session: Session, table: type[Listed], project_id: str, limit: int, before: str | None, **equal: Any
+) -> tuple[list[Listed], str | None]:
+    """(up to `limit` rows, newest first, past the one with the id `before`; the last one's id where more
+    follow).
+    """
+    after = [before] if before else None
+    found = newest(session, table, project_id, limit + 1, after=after, **equal)
+    return list(found[:limit]), found[limit - 1].id if len(found) > limit else None
+
+
 def position(
     row: Dataset
     | Trajectory

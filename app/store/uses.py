@@ -74,11 +74,7 @@ def jobs_with(
     trajectory_id: str | None = None,
 ) -> Sequence[Job]:
     """The newest jobs that name this data set or trajectory."""
-    named = (
-        jobs.over(trajectory_id)
-        if trajectory_id is not None
-        else (Job.train_dataset_id == dataset_id) | (Job.query_dataset_id == dataset_id)
-    )
+    named = jobs.naming(dataset_id=dataset_id, trajectory_id=trajectory_id)
     return pages.newest(session, Job, project_id, limit, named)
 
 

@@ -17,7 +17,7 @@ import random
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import delete as delete_from
 from sqlalchemy import func, select
@@ -28,13 +28,20 @@ from app.store.db import new_id, utcnow
 from app.store.tables import WebhookDelivery, WebhookEndpoint
 from app.store.work import Lease
 
-EVENTS = (
-    *("job.succeeded", "job.failed", "job.cancelled"),
-    *("dataset.ready", "dataset.invalid"),
-    *("checkpoint.ready", "checkpoint.invalid"),
-    *("selection.succeeded", "selection.failed"),
-    *("export.succeeded", "export.failed"),
-)
+EventType = Literal[
+    "job.succeeded",
+    "job.failed",
+    "job.cancelled",
+    "dataset.ready",
+    "dataset.invalid",
+    "checkpoint.ready",
+    "checkpoint.invalid",
+    "selection.succeeded",
+    "selection.failed",
+    "export.succeeded",
+    "export.failed",
+]
+EVENTS: tuple[EventType, ...] = get_args(EventType)
 FINISHED = ("delivered", "failed", "skipped")
 JITTER = 0.1  # of each wait, so that receivers are not met by everything at once
 MOST_ATTEMPTS_LISTED = 20

@@ -18,8 +18,9 @@ from app.store import uses
 from app.store.blobs import BlobStore
 from app.store.datasets import Arrays, name_of
 from app.store.tables import Dataset
+from app.ui import state
 from app.ui.cards import Looks, looks
-from app.ui.inputs import JOBS, told_jobs
+from app.ui.inputs import JOBS
 from app.ui.shell import render
 from app.ui.visitors import PageCaller
 
@@ -84,7 +85,7 @@ def show(
             caller=caller,
             here="inputs",
             dataset=dataset,
-            jobs=told_jobs(used),
+            jobs=[state.row(one) for one in used],
             bars=bars(dataset) if ready else [],
             label=chosen,
             at=index,

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from sqlalchemy.orm import Session
 
+from app.api.samples import CHANNELS
 from app.store import scored as scored_rows
 from app.store import scores
 from app.store.blobs import BlobStore
@@ -49,16 +50,17 @@ class Card:
 
 
 def cards(
-    session: Session, blobs: BlobStore, scored: Scored, dataset: Dataset, indices: Sequence[int]
+    session: Session, blobs: BlobStore, scored: Scored, indices: Sequence[int], *, whole: bool = False
 ) -> list[Card]:
-    """The cards of these samples, in this order."""
+    """The cards of these samples of the job's training set, in this order; shortened, or `whole`."""
+    dataset = session.get_one(Dataset, scored.job.train_dataset_id)
     rows: Mapping[int, Any] = scores.some(session, scored.job.id, indices)
     arrays = Arrays(session, blobs, dataset)
     found = []
     for index in indices:
         row = scored_rows.row(rows[index], scored)
         given, predicted = label_text(scored, row["label"]), label_text(scored, row["predicted_label"])
-        found.append(Card(row, given, predicted, looks(dataset, arrays, index)))
+        found.append(Card(row, given, predicted, looks(dataset, arrays, index, whole=whole)))
     return found
 
 
@@ -92,6 +94,6 @@ def looks(dataset: Dataset, arrays: Arrays, index: int, *, whole: bool = False) 
 def is_picture(dataset: Dataset) -> bool:
     """Whether its samples are images of 1, 3 or 4 channels."""
     told = (dataset.info or {}).get("input") or {}
-    shape, channels = told.get("shape") or [], (1, 3, 4)
+    shape = told.get("shape") or []
     last, first = (shape[-1], shape[0]) if len(shape) == 3 else (1, 1)
-    return told.get("kind") == "image" and (last in channels or first in channels)
+    return told.get("kind") == "image" and (last in CHANNELS or first in CHANNELS)

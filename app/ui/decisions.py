@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from app.api.decisions import MOST, DecisionIn, decide
 from app.api.deps import Blobs, Db
-from app.api.jobs.resource import JobId, found_job
+from app.api.jobs.resource import JobId
 from app.api.problems import ApiProblem
 from app.api.resources import INT64
 from app.api.scores import scored_job
-from app.store import datasets, decisions, scores
+from app.store import decisions, scores
 from app.store.chosen import Action
 from app.store.scored import Scored
 from app.ui import state
@@ -49,9 +49,7 @@ def show(
         past: list[int | str] = [after, key_id]  # a key has one decision a sample
         found = decisions.page(session, job_id, SIZE + 1, key_id=key_id, action=action, after=past)
         rows = [one.decision for one in found[:SIZE]]
-        train = datasets.get(session, caller.project_id, scored.job.train_dataset_id or "")
-        assert train is not None  # noqa: S101  (a data set that a job names is not deleted)
-        shown = cards(session, blobs, scored, train, [row.sample_index for row in rows])
+        shown = cards(session, blobs, scored, [row.sample_index for row in rows])
         return render(
             request,
             "decisions.html",
@@ -85,8 +83,7 @@ def write(
             422, "nothing_ticked", "Tick some samples first, then say what to do with them. Go back and try."
         )
     with database.transaction() as session:
-        found_job(session, caller.project_id, job_id, lock=True)
-        scored = scored_job(session, caller.project_id, job_id)
+        scored = scored_job(session, caller.project_id, job_id, lock=True)
         chosen = sorted(set(sample_index))
         labels = _labels(session, scored, chosen, label) if action == "relabel" else {}
         told = [

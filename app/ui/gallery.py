@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.api.deps import Blobs, Db
 from app.api.jobs.resource import JobId, found_job
 from app.api.scores import scored_job
-from app.store import columns, datasets
+from app.store import columns
 from app.store.columns import Columns
 from app.store.scored import Scored
 from app.ui import charts, state
@@ -40,8 +40,6 @@ def show(
         pages = max(1, -(-total // SIZE))
         view = view._replace(page=min(view.page, pages))
         found = table.page(view.order, passing, (view.page - 1) * SIZE, SIZE)
-        train = datasets.get(session, caller.project_id, job.train_dataset_id or "")
-        assert train is not None  # noqa: S101  (a data set that a job names is not deleted)
         return render(
             request,
             "gallery.html",
@@ -51,7 +49,7 @@ def show(
             orders=orders(scored),
             total=total,
             pages=pages,
-            cards=cards(session, blobs, scored, train, found),
+            cards=cards(session, blobs, scored, found),
             labels_known=labels(table, scored),
             decisions=verdicts(session, scored, caller.principal.key_id, found),
             chart=charts.histogram(table[view.by], bent=view.by != "suspicion"),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from sqlalchemy.orm import Session
 
 from app.api.datasets import DatasetId, found_dataset
 from app.api.deps import Blobs, Db
@@ -38,8 +36,8 @@ def show(
 ) -> HTMLResponse:
     """Data sets and runs, newest first."""
     with database.snapshot() as session:
-        sets, more_sets = _page(session, Dataset, caller.project_id, sets_before)
-        runs, more_runs = _page(session, Trajectory, caller.project_id, runs_before)
+        sets, older_sets = pages.older(session, Dataset, caller.project_id, SHOWN, sets_before)
+        runs, older_runs = pages.older(session, Trajectory, caller.project_id, SHOWN, runs_before)
         set_ids, run_ids = [one.id for one in sets], [one.id for one in runs]
         return render(
             request,
@@ -51,17 +49,12 @@ def show(
             runs=runs,
             run_uses=uses.of_trajectories(session, run_ids),
             checkpoints=uses.checkpoints(session, run_ids),
-            older_sets=set_ids[-1] if more_sets else None,
-            older_runs=run_ids[-1] if more_runs else None,
+            older_sets=older_sets,
+            older_runs=older_runs,
             first=sets_before is None and runs_before is None,
             sent=uses.sent(session, caller.project_id),
-            free=shutil.disk_usage(blobs.folder).free,
+            free=blobs.free(),
         )
-
-
-def _page(session: Session, table: Any, project_id: str, before: str | None) -> tuple[list[Any], bool]:
-    found = pages.newest(session, table, project_id, SHOWN + 1, after=[before] if before else None)
-    return list(found[:SHOWN]), len(found) > SHOWN
 
 
 @router.get("/trajectories/{trajectory_id}")
@@ -78,19 +71,11 @@ def show_run(request: Request, trajectory_id: TrajectoryId, caller: PageCaller, 
             caller=caller,
             here="inputs",
             run=run,
-            jobs=told_jobs(used),
+            jobs=[state.row(one) for one in used],
             last=next((one for one in used if one.train_dataset_id), None),
             waiting="validating" in states,
             num_ready=sum(one.status == "ready" for one in run.checkpoints),
         )
-
-
-def told_jobs(found: Any) -> list[dict[str, Any]]:
-    """Jobs as rows of a list."""
-    return [
-        {"job": one, "title": state.title(one), "kind": state.KINDS[one.type], "method": state.method(one)}
-        for one in found
-    ]
 
 
 # ---------------------------------------------------------------- what forms do

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,7 +29,6 @@ MOST = 200  # jobs followed at once
 
 @router.get("/live")
 async def follow(
-    request: Request,
     caller: PageCaller,
     database: Db,
     ids: Annotated[str, Query(max_length=20_000, pattern=NO_NUL)] = "",

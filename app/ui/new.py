@@ -18,7 +18,7 @@ from app.api.dataset_forms import ARRAYS, FORMATS, TAR
 from app.api.datasets import DatasetId, found_dataset
 from app.api.deps import Blobs, Config, Db
 from app.api.jobs.types import NewJob, create
-from app.api.problems import ApiProblem, invalid
+from app.api.problems import ApiProblem, refused_body
 from app.api.quotas import refuse_job
 from app.api.resources import NO_NUL
 from app.catalog import METHODS
@@ -131,8 +131,7 @@ def _body(session: Session, project_id: str, asked: Asked) -> Any:
     try:
         return NEW_JOB.validate_python(body)
     except ValidationError as refused:
-        errors = [error | {"loc": ("body", *error["loc"])} for error in refused.errors()]
-        raise invalid(errors, body) from refused
+        raise refused_body(refused, body) from refused
 
 
 def _training(session: Session, project_id: str, asked: Asked) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -13,7 +12,8 @@ from sqlalchemy.orm import Session
 from app.api.deps import Blobs, Config, Db
 from app.api.health import alive_seconds
 from app.store import jobs, pages, workers
-from app.store.tables import Blob, Dataset, Job, Trajectory
+from app.store.blobs import BlobStore
+from app.store.tables import Dataset, Job, Trajectory
 from app.ui import state
 from app.ui.shell import render
 from app.ui.visitors import PageCaller
@@ -33,10 +33,8 @@ def show(
     before: Annotated[str | None, Query()] = None,
 ) -> HTMLResponse:
     """Jobs, newest first."""
-    after = [before] if before else None
     with database.snapshot() as session:
-        found = list(pages.newest(session, Job, caller.project_id, SHOWN + 1, after=after))
-        rows, more = found[:SHOWN], len(found) > SHOWN
+        rows, older = pages.older(session, Job, caller.project_id, SHOWN, before)
         done = jobs.completed_each(session, rows)
         return render(
             request,
@@ -44,25 +42,21 @@ def show(
             caller=caller,
             here="overview",
             jobs=[_row(session, job, done[job.id]) for job in rows],
-            next=rows[-1].id if more else None,
+            next=older,
             first=before is None,
-            storage=_storage(session, caller.project_id) | _disk(blobs.folder),
+            storage=_storage(session, blobs, caller.project_id),
             workers=len(workers.alive(session, alive_seconds(settings))),
         )
 
 
 def _row(session: Session, job: Job, done: int) -> dict[str, Any]:
-    return {
-        "job": job,
-        "title": state.title(job),
-        "kind": state.KINDS[job.type],
-        "method": state.method(job),
+    return state.row(job) | {
         "progress": jobs.progress(session, job, done),
         "seconds": jobs.seconds_running(job) if job.started_at else None,
     }
 
 
-def _storage(session: Session, project_id: str) -> dict[str, int]:
+def _storage(session: Session, blobs: BlobStore, project_id: str) -> dict[str, int]:
     """What the project keeps, and how much the service keeps in all."""
     counts = {
         name: session.execute(
@@ -70,9 +64,5 @@ def _storage(session: Session, project_id: str) -> dict[str, int]:
         ).scalar_one()
         for name, table in (("datasets", Dataset), ("trajectories", Trajectory), ("jobs", Job))
     }
-    kept = session.execute(select(func.coalesce(func.sum(Blob.bytes), 0))).scalar_one()
-    return counts | {"bytes": int(kept)}
-
-
-def _disk(folder: Any) -> dict[str, int]:
-    return {"free": shutil.disk_usage(folder).free}
+    _, kept, free = blobs.usage(session)
+    return counts | {"bytes": kept, "free": free}

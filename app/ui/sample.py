@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
@@ -13,10 +12,9 @@ from app.api.jobs.resource import JobId
 from app.api.problems import not_found
 from app.api.resources import INT64
 from app.api.scores import scored_job
-from app.store import columns, datasets, scores, trajectories
-from app.store.datasets import Arrays
+from app.store import columns, scores, trajectories
 from app.ui import charts, state
-from app.ui.cards import cards, looks
+from app.ui.cards import cards
 from app.ui.gallery import labels
 from app.ui.shell import render
 from app.ui.verdicts import verdicts
@@ -39,16 +37,14 @@ def show(
     with database.snapshot() as session:
         scored = scored_job(session, caller.project_id, job_id)
         stored = scores.one(session, job_id, index)
-        train = datasets.get(session, caller.project_id, scored.job.train_dataset_id or "")
-        if stored is None or train is None:
+        if stored is None:
             raise not_found("sample", str(index))
         view = checked(view, scored)
         table = columns.of(session, blobs, job_id)
         passing = table.passing(view.filter)
         place = table.place(view.order, passing, index)
         around = [] if place is None else table.page(view.order, passing, max(0, place - 1), 3)
-        [card] = cards(session, blobs, scored, train, [index])
-        card = replace(card, looks=looks(train, Arrays(session, blobs, train), index, whole=True))
+        [card] = cards(session, blobs, scored, [index], whole=True)
         parts, losses = scores.contributions(stored), scores.losses(stored)
         known = {one.id: one for one in trajectories.in_order(session, scored.job.checkpoint_ids)}
         steps = [known[one].step if one in known else None for one in scored.job.checkpoint_ids]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
-from app.api.problems import ApiProblem, invalid
+from app.api.problems import ApiProblem, refused_body
 from app.api.resources import NO_NUL
 from app.api.selections.admission import CHANGES, has_classes
 from app.api.selections.again import verification
@@ -64,8 +64,7 @@ def body(asked: Asked) -> Any:
     try:
         return BODY.validate_python(told)
     except ValidationError as refused:
-        errors = [error | {"loc": ("body", *error["loc"])} for error in refused.errors()]
-        raise invalid(errors, told) from refused
+        raise refused_body(refused, told) from refused
 
 
 def errors(asked: Asked, problem: ApiProblem) -> dict[str, str]:

@@ -15,7 +15,7 @@ from app.api.resources import NO_NUL
 from app.api.scores import scored_job
 from app.api.selections import admission
 from app.api.selections.resource import SelectionId, found_selection
-from app.store import chosen, datasets, pages, selections
+from app.store import chosen, pages, selections
 from app.store import scored as scored_rows
 from app.store.blobs import BlobStore
 from app.store.scored import Scored
@@ -81,7 +81,7 @@ def show(
         told["request_told"] = dict.fromkeys(ASKED) | selection.request
         told["standing"] = selections.progress(session, selection)
         if selection.status == "succeeded":
-            told |= _samples(session, blobs, caller, scored, selection, page) | _findings(scored, selection)
+            told |= _samples(session, blobs, scored, selection, page) | _findings(scored, selection)
             updated = selections.path(session, blobs, selection_id, selections.CHECKPOINT)
             told["updated"] = updated is not None
         about = state.of(session, job)
@@ -108,9 +108,7 @@ def _index(
     before: str | None = None,
 ) -> HTMLResponse:
     scored = scored_job(session, caller.project_id, job_id)
-    after = [before] if before else None
-    found = list(pages.newest(session, Selection, caller.project_id, LISTED + 1, after=after, job_id=job_id))
-    rows = found[:LISTED]
+    rows, older = pages.older(session, Selection, caller.project_id, LISTED, before, job_id=job_id)
     offer = offered(session, scored, caller.principal.key_id)
     if problem is None and asked.amount == "auto" and not offer["classes"]:
         asked = asked.model_copy(update={"amount": "fraction"})
@@ -122,7 +120,7 @@ def _index(
         tab="selections",
         rows=[(one, title(one), selections.progress(session, one)) for one in rows],
         first=before is None,
-        next=rows[-1].id if len(found) > LISTED else None,
+        next=older,
         asked=asked,
         errors=errors(asked, problem) if problem else {},
         offer=offer,
@@ -131,17 +129,16 @@ def _index(
 
 
 def _samples(
-    session: Session, blobs: BlobStore, caller: Visitor, scored: Scored, selection: Selection, page: int
+    session: Session, blobs: BlobStore, scored: Scored, selection: Selection, page: int
 ) -> dict[str, Any]:
     """The samples of a page of the selection, with what is to be done to each."""
     file = selections.path(session, blobs, selection.id, selections.ROWS)
-    train = datasets.get(session, caller.project_id, scored.job.train_dataset_id or "")
-    assert file is not None and train is not None  # noqa: S101  (one that succeeded has both)
+    assert file is not None  # noqa: S101  (one that succeeded has it)
     rows = chosen.read(file[0])
     last = max(1, -(-len(rows) // SIZE))
     page = min(page, last)
     some = rows[(page - 1) * SIZE : page * SIZE]
-    shown = cards(session, blobs, scored, train, [int(row["sample_index"]) for row in some])
+    shown = cards(session, blobs, scored, [int(row["sample_index"]) for row in some])
     told = [chosen.told(row, None, scored.classes) for row in some]
     verdicts = [verdict(scored, row["action"], row["suggested_label"]) for row in told]
     return {"page": page, "pages": last, "shown": list(zip(shown, told, verdicts, strict=True))}

@@ -23,14 +23,11 @@ def of(session: Session, job: Job) -> dict[str, Any]:
     result = job.result or {}
     chosen = select(func.count()).select_from(Selection).where(Selection.job_id == job.id)
     return {
-        "job": job,
-        "title": title(job),
-        "kind": KINDS[job.type],
+        **row(job),
         "progress": jobs.progress(session, job),
         "seconds": jobs.seconds_running(job) if job.started_at else None,
         "runs": [(one, run.name if run is not None and run.name else one) for one, run in runs],
         "inputs": {role: dataset for role, dataset in found.items() if dataset is not None},
-        "method": method(job),
         "harms": harms(job),
         "meaning": METHODS[job.method["name"]].sign if job.type == "influence" else "",
         "trained": _trained(result) if job.type == "train" else [],
@@ -38,6 +35,11 @@ def of(session: Session, job: Job) -> dict[str, Any]:
         "by_query": result.get("per_query"),
         "selections": session.execute(chosen).scalar_one(),
     }
+
+
+def row(job: Job) -> dict[str, Any]:
+    """The job as a row of a list."""
+    return {"job": job, "title": title(job), "kind": KINDS[job.type], "method": method(job)}
 
 
 def title(job: Job) -> str:

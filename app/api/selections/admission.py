@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.api.deps import Principal
-from app.api.jobs.resource import found_job
 from app.api.problems import ApiProblem
 from app.api.scores import scored_job
 from app.api.selections.again import training, update, verification
@@ -39,8 +38,7 @@ def create(session: Session, caller: Principal, job_id: str, body: NewSelection)
     Raises:
         ApiProblem: as `admit`; 404 or 409 where the job has no scores.
     """
-    found_job(session, caller.project_id, job_id, lock=True)  # so that nobody deletes it meanwhile
-    scored = scored_job(session, caller.project_id, job_id)
+    scored = scored_job(session, caller.project_id, job_id, lock=True)
     asked = admit(session, scored, body, caller.key_id)
     selection = selections.create(
         session,

@@ -17,12 +17,8 @@ from app.store import chosen, selections
 from app.store.chosen import Action
 from app.store.tables import Selection
 
-HIDDEN = (
-    "sample_indices",
-    "removed",
-    "relabelled",
-    "training",
-)  # of the request: long, or for the worker only
+# Of the request: long, or for the worker only
+HIDDEN = ("sample_indices", "removed", "relabelled", "training")
 Type = Literal["clean", "coreset", "deletion", "decided"]
 Status = Literal["queued", "running", "succeeded", "failed"]
 SelectionId = Annotated[str, Path(pattern=NO_NUL, examples=["sel_0197f4e9-0d3b-7c5e-9c4f-3f1f2d1f6a52"])]

@@ -8,7 +8,6 @@ import binascii
 import hashlib
 import os
 import re
-import shutil
 from functools import partial
 from typing import Annotated
 
@@ -53,7 +52,7 @@ def create_upload(body: UploadIn, caller: Caller, blobs: Blobs, settings: Config
     if body.bytes > settings.max_resumable_bytes:
         detail = f"The file is larger than {settings.max_resumable_bytes:,} bytes; see /v1/capabilities."
         raise ApiProblem(413, "payload_too_large", detail, pointer="/bytes")
-    free = shutil.disk_usage(blobs.folder).free
+    free = blobs.free()
     if body.bytes > free:
         detail = f"The service has {free:,} bytes left for files; {body.bytes:,} do not fit."
         raise ApiProblem(507, "insufficient_storage", detail, pointer="/bytes")

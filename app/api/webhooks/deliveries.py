@@ -14,9 +14,10 @@ from app.api.idempotency import Answer, OncePost
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, not_found, responses
 from app.api.resources import NO_NUL
-from app.api.webhooks.endpoints import EventType, found_endpoint, refuse_disabled
+from app.api.webhooks.endpoints import found_endpoint, refuse_disabled
 from app.store import pages, webhooks
 from app.store.tables import WebhookDelivery
+from app.store.webhooks import EventType
 
 router = APIRouter(prefix="/v1/webhook-deliveries", tags=["webhooks"], responses=PROBLEMS)
 

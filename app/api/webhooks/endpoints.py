@@ -19,22 +19,10 @@ from app.settings import Settings
 from app.store import pages, webhooks
 from app.store.db import utcnow
 from app.store.tables import WebhookEndpoint
+from app.store.webhooks import EventType
 
 router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], responses=PROBLEMS)
 
-EventType = Literal[
-    "job.succeeded",
-    "job.failed",
-    "job.cancelled",
-    "dataset.ready",
-    "dataset.invalid",
-    "checkpoint.ready",
-    "checkpoint.invalid",
-    "selection.succeeded",
-    "selection.failed",
-    "export.succeeded",
-    "export.failed",
-]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=NO_NUL)]
 Events = Annotated[list[EventType], Field(max_length=32, description="What to hear of; all when empty.")]
 Description = Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)]

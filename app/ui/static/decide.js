@@ -21,6 +21,16 @@ export function complain(place, error) {
   if (error.signIn) place.append(Object.assign(document.createElement("a"), { href: error.signIn, textContent: "Sign in again" }));
 }
 
+/** What each key decides. */
+export const KEYS = { k: "keep", x: "remove", r: "relabel", u: "undo" };
+
+/** One decision as the service takes it; "undo" takes it back. */
+export const decision = (index, action, label) => ({
+  sample_index: Number(index),
+  action: action === "undo" ? null : action,
+  ...(action === "relabel" ? { label } : {}),
+});
+
 /** How a decision reads on a card. */
 export const verdict = (action, name) =>
   ({ keep: "✓ keep", remove: "✕ remove", relabel: `⇄ ${name}` })[action] ?? "";

@@ -1,5 +1,5 @@
 // The gallery's comforts: everything works without them, by forms and links.
-import { complain, decide, verdict } from "./decide.js";
+import { complain, decide, decision, KEYS, verdict } from "./decide.js";
 import { threshold } from "./threshold.js";
 
 const filters = document.querySelector("[data-filters]");
@@ -33,11 +33,7 @@ if (form) {
   const act = async (chosen, action, label = "predicted") => {
     if (!chosen.length) { told.textContent = "Tick some samples first."; return; }
     const number = (card) => Number(label === "predicted" ? card.dataset.predicted : label);
-    const decisions = chosen.map((card) => ({
-      sample_index: Number(card.dataset.index),
-      action: action === "undo" ? null : action,
-      ...(action === "relabel" ? { label: number(card) } : {}),
-    }));
+    const decisions = chosen.map((card) => decision(card.dataset.index, action, number(card)));
     try {
       await decide(form.dataset.decisions, decisions);
     } catch (error) {
@@ -97,14 +93,14 @@ if (form) {
     const page = { n: () => go("next"), p: () => go("prev"), "?": () => help.showModal() }[event.key.toLowerCase()];
     const card = event.target.closest("[data-index]");
     const at = card ? cards.indexOf(card) : -1;
-    const actions = { k: "keep", x: "remove", r: names.size && "relabel", u: "undo" };
+    const action = KEYS[event.key.toLowerCase()];
     const moves = at < 0 ? {} : { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across(), ArrowDown: across() };
     if (page) page();
     else if (event.key in moves) focus(at + moves[event.key]);
     else if (at >= 0 && event.key === " " && event.target.matches(".media")) { ticks[at].click(); }
-    else if (actions[event.key.toLowerCase()]) {
+    else if (action && (action !== "relabel" || names.size)) {
       const chosen = ticked();
-      act(chosen.length ? chosen : at >= 0 ? [card] : [], actions[event.key.toLowerCase()]);
+      act(chosen.length ? chosen : at >= 0 ? [card] : [], action);
     } else return;
     event.preventDefault();
   });

@@ -1,5 +1,5 @@
 // One sample: decide by key, and go on to the next.
-import { complain, decide, verdict } from "./decide.js";
+import { complain, decide, decision, KEYS, verdict } from "./decide.js";
 
 const form = document.querySelector("[data-decide]");
 const names = new Map([...(form.elements.label?.options ?? [])].map((one) => [one.value, one.text]));
@@ -7,13 +7,8 @@ const told = form.querySelector("[data-verdict]");
 
 const act = async (action, label = "predicted") => {
   const number = Number(label === "predicted" ? form.dataset.predicted : label);
-  const decision = {
-    sample_index: Number(form.dataset.index),
-    action: action === "undo" ? null : action,
-    ...(action === "relabel" ? { label: number } : {}),
-  };
   try {
-    await decide(form.dataset.decide, [decision]);
+    await decide(form.dataset.decide, [decision(form.dataset.index, action, number)]);
     told.classList.remove("amiss");
     told.textContent = verdict(action, names.get(String(number)) ?? number);
   } catch (error) {
@@ -27,11 +22,10 @@ form.addEventListener("submit", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
   const go = (rel) => document.querySelector(`.steps [rel=${rel}]`)?.click();
-  const actions = { k: "keep", x: "remove", r: names.size && "relabel", u: "undo" };
   const key = event.key.toLowerCase();
   if (key === "arrowleft" || key === "p") go("prev");
   else if (key === "arrowright" || key === "n") go("next");
-  else if (actions[key]) act(actions[key]);
+  else if (KEYS[key] && (KEYS[key] !== "relabel" || names.size)) act(KEYS[key]);
   else return;
   event.preventDefault();
 });
