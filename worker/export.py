@@ -16,6 +16,7 @@ from worker.exporting.parquet import write_parquet
 from worker.exporting.table import Table
 from worker.lease import Renewal
 from worker.process import Process
+from worker.quotas import refuse_bytes
 
 WRITERS: dict[str, Callable[[Table, Path], Iterator[int]]] = {
     "parquet": write_parquet,
@@ -38,6 +39,8 @@ def export(mine: Process, row: Work, renewal: Renewal) -> None:
             os.fsync(file.fileno())  # here, since others wait for the transaction below
         renewal.tick()
         with mine.database.transaction() as session:
+            size = staged.stat().st_size
+            refuse_bytes(session, mine.settings, wanted.project_id, {sha256: size})
             hours = mine.settings.export_hours
             exports.finish(session, mine.blobs, renewal.lease, row.subject, staged, sha256, hours)
 

@@ -11,6 +11,7 @@ TOO_LARGE = (
 TITLES = {
     "internal_error": "The service failed",
     "non_finite": "Not a finite number",
+    "quota_exceeded": "The project has what it may have",
     "out_of_memory": "One sample does not fit into memory",
     "shape_mismatch": "Shapes do not fit",
 }

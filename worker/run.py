@@ -66,8 +66,6 @@ def serve(work_id: str, attempt: int) -> None:
     leave_at = time.monotonic() + STAY_SECONDS
     with mine.database.snapshot() as session:
         named = session.get(Work, work_id)
-        if named is not None and must_wait(mine.settings, session, named.subject):
-            return  # the sweeper rings again
     while named is not None:
         row = _claim(mine, named.subject, work_id, attempt)
         if row is not None:
@@ -75,8 +73,8 @@ def serve(work_id: str, attempt: int) -> None:
         with mine.database.transaction() as session:
             # Also when somebody else was faster: the subject may have more to do.
             following = work.next_of(session, named.subject)
-            if following is None:
-                return
+            if following is None or must_wait(mine.settings, session, named.subject):
+                return  # the sweeper rings again for a job that has to wait
             if stopping.is_set() or time.monotonic() > leave_at or work.others_wait(session, following):
                 work.ring(session, following)
                 return
@@ -84,18 +82,23 @@ def serve(work_id: str, attempt: int) -> None:
 
 
 def must_wait(settings: Settings, session: Session, subject: str) -> bool:
-    """Whether a job may not begin yet: as many of its project's run as may. Two workers that look at the same
-    moment may both begin one.
+    """Whether a job may not begin yet: as many of its project's run as may. If it may, no other job of its
+    project begins until the end of the transaction.
     """
     job = session.get(Job, subject)
     if job is None or job.status != "queued":
         return False
     most = settings.quota(job.project_id).jobs_running
-    return most is not None and usage.jobs_running(session, job.project_id) >= most
+    if most is None:
+        return False
+    usage.counting(session, job.project_id, "jobs running")
+    return usage.jobs_running(session, job.project_id) >= most
 
 
 def _claim(mine: Process, subject: str, work_id: str, attempt: int) -> Work | None:
     with mine.database.transaction() as session:
+        if must_wait(mine.settings, session, subject):
+            return None
         job = jobs.locked(session, subject)
         selection = selections.locked(session, subject)
         claimed = work.claim(session, work_id, attempt, mine.owner, mine.settings.lease_seconds)

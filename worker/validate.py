@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.catalog import Task
 from app.store import datasets, trajectories, work
+from app.store.blobs import digest
 from app.store.tables import BatchOrder, Checkpoint, Dataset, Trajectory, TrajectoryFile, Work
 from worker import reading
 from worker.graphs import described
@@ -17,6 +18,7 @@ from worker.loading import FILES, Asked, LoadError
 from worker.networks import tensors_below, tensors_of
 from worker.problems import UserError
 from worker.process import Process
+from worker.quotas import refuse_bytes
 
 
 def validate(mine: Process, row: Work, renewal: Renewal) -> None:
@@ -48,16 +50,16 @@ def _dataset(mine: Process, row: Work, renewal: Renewal) -> None:
     with tempfile.TemporaryDirectory(dir=mine.blobs.staging) as folder:
         info = reading.dataset(mine.settings, renewal, path, dataset.format, Path(folder), asked)
         renewal.tick()
-        files = {name: Path(folder) / file for name, file in FILES.items()}
+        paths = {name: Path(folder) / file for name, file in FILES.items()}
+        files = {name: path for name, path in paths.items() if path.exists()}
+        digests = {name: digest(path) for name, path in files.items()}  # before others wait for us
+        renewal.tick()
+        sizes = {digests[name]: path.stat().st_size for name, path in files.items()}
         with mine.database.transaction() as session:
+            refuse_bytes(session, mine.settings, dataset.project_id, sizes, in_place_of=row.subject)
             work.finish(session, renewal.lease)
-            datasets.ready(
-                session,
-                mine.blobs,
-                session.get_one(Dataset, row.subject),
-                info,
-                {name: file for name, file in files.items() if file.exists()},
-            )
+            dataset = session.get_one(Dataset, row.subject)
+            datasets.ready(session, mine.blobs, dataset, info, files, digests)
 
 
 def _checkpoint(mine: Process, row: Work, renewal: Renewal) -> None:

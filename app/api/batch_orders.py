@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.api.deps import Blobs, Caller, Config, Db
 from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.quotas import file_limit
+from app.api.quotas import file_limit, refuse_files
 from app.api.resources import RETRY_AFTER
 from app.api.trajectories import TrajectoryId, found_trajectory
 from app.api.trajectory_models import BatchOrderOut
@@ -56,6 +56,7 @@ async def put_batch_order(
 
     def put() -> BatchOrderOut:
         with database.transaction() as session:
+            refuse_files(session, settings, caller.project_id, upload.files.values())
             trajectory = _unused(session, caller.project_id, trajectory_id)
             blob = blobs.keep(session, upload.file.path, upload.file.sha256)
             order = trajectories.set_order(

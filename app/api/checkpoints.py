@@ -15,7 +15,7 @@ from app.api.files import Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.quotas import file_limit
+from app.api.quotas import file_limit, refuse_files
 from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, Id, refuse_use, tagged
 from app.api.trajectories import TrajectoryId, found_trajectory, refuse_with_file
 from app.api.trajectory_models import CheckpointOut
@@ -169,9 +169,12 @@ async def create_checkpoint(
         form, state = upload.form(CheckpointForm), upload.others.get(OPTIMIZER)
         sources = sent(blobs, upload.file), sent(blobs, state) if state else None
         once = once.with_body(*upload.parts())
-        return await asyncio.to_thread(
-            once.run, lambda session: _create(session, caller.project_id, trajectory_id, form, *sources)
-        )
+
+        def act(session: Session) -> Answer:
+            refuse_files(session, settings, caller.project_id, upload.files.values())
+            return _create(session, caller.project_id, trajectory_id, form, *sources)
+
+        return await asyncio.to_thread(once.run, act)
 
 
 def _create(

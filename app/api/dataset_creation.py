@@ -17,7 +17,7 @@ from app.api.files import Given, Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import StagedFile, form_schema, received
 from app.api.problems import PROBLEMS, ApiProblem, responses
-from app.api.quotas import file_limit
+from app.api.quotas import file_limit, refuse_files
 from app.api.resources import RETRY_AFTER
 from app.store import datasets
 from app.store.tables import Dataset
@@ -69,9 +69,12 @@ async def create_dataset(
 
         sources = sent(blobs, upload.file), sent(blobs, tokenizer) if tokenizer else None
         once = once.with_body(*upload.parts())
-        return await asyncio.to_thread(
-            once.run, lambda session: _create(session, caller.project_id, form, kind, *sources)
-        )
+
+        def act(session: Session) -> Answer:
+            refuse_files(session, settings, caller.project_id, upload.files.values())
+            return _create(session, caller.project_id, form, kind, *sources)
+
+        return await asyncio.to_thread(once.run, act)
 
 
 def _checked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ async def received(
             form.feed(piece)
             if form.pending >= CHUNK:
                 await asyncio.to_thread(form.write)
-        await asyncio.to_thread(form.write)
+        await asyncio.to_thread(form.write, to_disk=True)
         yield form.finish(required)
 
 
@@ -184,10 +185,13 @@ class _Incoming:
         refuse_if_over(self._most, self.size, "file")
         self.pending += data
 
-    def write(self) -> None:
+    def write(self, *, to_disk: bool) -> None:
         self._digest.update(self.pending)
         self._handle.write(self.pending)
         self.pending = bytearray()
+        if to_disk:
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
 
     def staged(self) -> StagedFile:
         if not self.size:
@@ -238,10 +242,12 @@ class _Form:
         except FormParserError as problem:
             raise _malformed(str(problem)) from problem
 
-    def write(self) -> None:
-        """Writes what is pending."""
+    def write(self, *, to_disk: bool = False) -> None:
+        """Writes what is pending; at the end as far as the disk, since others wait for the transaction that
+        keeps the files.
+        """
         for file in self._files.values():
-            file.write()
+            file.write(to_disk=to_disk)
 
     def finish(self, required: str | None) -> Upload:
         if not self._ended:

@@ -17,7 +17,7 @@ from app.api.files import Source, sent, taken_over, there
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import Upload, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, invalid
-from app.api.quotas import file_limit
+from app.api.quotas import file_limit, refuse_files
 from app.api.resources import RETRY_AFTER
 from app.api.trajectory_models import TrajectoryIn, detailed
 from app.catalog import ONNX
@@ -79,9 +79,12 @@ async def create_with_files(
         sources = {part: sent(blobs, file) for part, file in upload.files.items()}
         check_files(body, sources, f"/{RUN}")
         once = once.with_body(*upload.parts())
-        return await asyncio.to_thread(
-            once.run, lambda session: created(session, caller.project_id, body, sources)
-        )
+
+        def act(session: Session) -> Answer:
+            refuse_files(session, settings, caller.project_id, upload.files.values())
+            return created(session, caller.project_id, body, sources)
+
+        return await asyncio.to_thread(once.run, act)
 
 
 def check_files(body: TrajectoryIn, arrived: Collection[str] = (), pointer: str = "") -> None:

@@ -35,15 +35,18 @@ def get(session: Session, project_id: str, dataset_id: str) -> Dataset | None:
 
 
 def ready(
-    session: Session, blobs: BlobStore, dataset: Dataset, info: dict[str, Any], arrays: Mapping[str, Path]
+    session: Session,
+    blobs: BlobStore,
+    dataset: Dataset,
+    info: dict[str, Any],
+    arrays: Mapping[str, Path],
+    digests: Mapping[str, str] | None = None,
 ) -> None:
     """The worker accepted the file: keep its canonical arrays (`inputs`, `targets`, maybe `ids`)
-    and what people look at (`shown`) only.
+    and what people look at (`shown`) only. Their `digests` are those of `arrays`, where they are known.
     """
-    dataset.inputs_blob = blobs.keep(session, arrays["inputs"])
-    dataset.targets_blob = blobs.keep(session, arrays["targets"])
-    dataset.ids_blob = blobs.keep(session, arrays["ids"]) if "ids" in arrays else None
-    dataset.shown_blob = blobs.keep(session, arrays["shown"]) if "shown" in arrays else None
+    for name, path in arrays.items():
+        setattr(dataset, f"{name}_blob", blobs.keep(session, path, (digests or {}).get(name)))
     dataset.num_samples, dataset.num_classes = info.pop("num_samples"), info.pop("num_classes")
     dataset.format = info.pop("format", dataset.format)
     dataset.status, dataset.info = "ready", info

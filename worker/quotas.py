@@ -1,0 +1,42 @@
+"""A project's quota of bytes, held where a worker keeps what it made of a project's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store import usage
+from worker.problems import UserError
+
+
+def refuse_bytes(
+    session: Session,
+    settings: Settings,
+    project_id: str,
+    files: Mapping[str, int],
+    *,
+    in_place_of: str | None = None,
+) -> None:
+    """Raises UserError `quota_exceeded` where the project may not keep these files.
+
+    To be called before any row is locked: until the end of the transaction nobody else's bytes of the project
+    are counted.
+
+    Args:
+        files: bytes of each, by its digest.
+        in_place_of: the id of a data set whose own file goes as they come.
+    """
+    most = settings.quota(project_id).bytes
+    if most is None:
+        return
+    usage.counting(session, project_id, "bytes")
+    held = usage.stored(session, project_id, without=in_place_of)
+    more = usage.unknown(session, project_id, files)
+    if held + more > most:
+        raise UserError(
+            "quota_exceeded",
+            f"The project keeps {held:,} of its {most:,} bytes beside this; {more:,} more do not fit. Delete "
+            "data sets, trajectories, uploads or exports that nobody needs, then ask again.",
+        )
