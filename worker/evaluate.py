@@ -54,21 +54,24 @@ def survey(mine: Process, row: Work, renewal: Renewal) -> None:
         if record is None:
             return
         jobs.set_plan(record, plan, total)
+        project_id = record.project_id
         for number in job.judged:
             stage = "judge" if chosen_by_scores else "evidence"
-            work.add(session, "judge", job.id, stage=stage, waits_for="survey", payload={"method": number})
-        work.add(session, "reproduce", job.id, stage="evidence", waits_for="survey", total=1)
+            payload = {"method": number}
+            work.add(session, "judge", job.id, project_id, stage=stage, waits_for="survey", payload=payload)
+        work.add(session, "reproduce", job.id, project_id, stage="evidence", waits_for="survey", total=1)
         for group in retrainings:
             work.add(
                 session,
                 "retrain",
                 job.id,
+                project_id,
                 stage="evidence",
                 waits_for="judge" if chosen_by_scores else "survey",
                 payload=group._asdict(),
                 total=len(group.runs),
             )
-        work.add(session, "verdict", job.id, waits_for="evidence")
+        work.add(session, "verdict", job.id, project_id, waits_for="evidence")
         jobs.stage_done(session, mine.blobs, record, "survey")
 
 

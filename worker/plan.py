@@ -33,12 +33,12 @@ def plan(mine: Process, row: Work, renewal: Renewal) -> None:
             return
         jobs.set_plan(record, {"chunk": chunk, "block": size}, total)
         for place in reversed(places):
-            _lay_out(session, job, place, size)
-        work.add(session, "reduce", job.id, waits_for="block")
+            _lay_out(session, job, record.project_id, place, size)
+        work.add(session, "reduce", job.id, record.project_id, waits_for="block")
         jobs.stage_done(session, mine.blobs, record, "plan")
 
 
-def _lay_out(session: Session, job: InfluenceJob, place: Place, size: int) -> None:
+def _lay_out(session: Session, job: InfluenceJob, project_id: str, place: Place, size: int) -> None:
     """The units of one place: the sweep, where the method has one, and blocks of `size` samples."""
     ready = "plan"
     if job.method.sweep is not None:
@@ -47,6 +47,7 @@ def _lay_out(session: Session, job: InfluenceJob, place: Place, size: int) -> No
             session,
             "sweep",
             job.id,
+            project_id,
             stage=place.stage,
             waits_for="plan" if first else place._replace(k=place.k + 1).stage,
             payload=place._asdict(),
@@ -59,6 +60,7 @@ def _lay_out(session: Session, job: InfluenceJob, place: Place, size: int) -> No
             session,
             "block",
             job.id,
+            project_id,
             waits_for=ready,
             payload=place._asdict() | {"start": start, "stop": stop},
             total=job.per_sample(place) * (stop - start),

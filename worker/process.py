@@ -62,6 +62,11 @@ def process() -> Process:
     )
 
 
+def queues() -> list[str]:
+    """Those that this worker serves."""
+    return sorted(celery.amqp.queues.consume_from)
+
+
 def ring(messages: list[Message]) -> None:
     """Rings the doorbell of the workers; a broker out of reach is logged, not raised."""
     try:

@@ -1,17 +1,18 @@
-"""From a ring of the doorbell to work done: claim, do, write, finish, and go on with the next unit."""
+"""From a ring of the doorbell to work done: choose, claim, do, write, finish, and on to the next unit."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app import logs, tracing
 from app.settings import Settings
-from app.store import jobs, selections, sweeper, trajectories, usage, work
+from app.store import jobs, selections, sweeper, trajectories, turns, usage, work
 from app.store.tables import Job, Work
 from app.store.work import Lease, LeaseLostError
 from worker.amend import update
@@ -20,7 +21,7 @@ from worker.export import export
 from worker.lease import CancelledError, Renewal
 from worker.plan import plan
 from worker.problems import UserError, problem
-from worker.process import Process, process, stopping
+from worker.process import Process, process, queues, stopping
 from worker.reduce import reduce
 from worker.score import block, sweep
 from worker.select import select
@@ -56,57 +57,76 @@ NAMES = {
     "sel": "selection_id",
     "exp": "export_id",
 }
-# how long one message may keep the worker on one job before others get their turn; uploads get it sooner
-STAY_SECONDS = 20.0
+# How long a worker stays with what it has the data of at hand, before others get their turn: uploads between
+# any two units, another project's work soon, the same project's later.
+PROJECT_SECONDS, STAY_SECONDS = 5.0, 20.0
 
 
-def serve(work_id: str, attempt: int) -> None:
-    """Does the unit that the message names, then others of the same subject while there are any."""
-    mine = process()
-    leave_at = time.monotonic() + STAY_SECONDS
+def serve() -> None:
+    """Does one unit after the other, that whose turn it is, until none is left or the worker is to stop."""
+    mine, at_hand, since = process(), "", 0.0
+    while (row := _next(mine, at_hand, time.monotonic() - since)) is not None:
+        if stopping.is_set():
+            with mine.database.transaction() as session:
+                work.ring(session, row)  # for another worker
+            return
+        claimed = _claim(mine, row)
+        if claimed is None:
+            continue  # somebody was faster, or the job has to wait after all
+        if row.queue != turns.SHORT and row.subject != at_hand:
+            at_hand, since = row.subject, time.monotonic()
+        _attempt(mine, claimed)
+
+
+def _next(mine: Process, at_hand: str, seconds: float) -> Work | None:
+    """The unit to do next, after so many seconds with what is at hand."""
     with mine.database.snapshot() as session:
-        named = session.get(Work, work_id)
-    while named is not None:
-        row = _claim(mine, named.subject, work_id, attempt)
-        if row is not None:
-            _attempt(mine, row)
-        with mine.database.transaction() as session:
-            # Also when somebody else was faster: the subject may have more to do.
-            following = work.next_of(session, named.subject)
-            if following is None or must_wait(mine.settings, session, named.subject):
-                return  # the sweeper rings again for a job that has to wait
-            if stopping.is_set() or time.monotonic() > leave_at or work.others_wait(session, following):
-                work.ring(session, following)
-                return
-            work_id, attempt = following.id, following.attempt
+        own = work.next_of(session, at_hand)
+        if own and seconds < PROJECT_SECONDS and not turns.short_waits(session, queues()):
+            return own
+        row = turns.next_unit(session, queues(), partial(may_begin, mine.settings, session))
+        if own and row and row.queue != turns.SHORT and seconds < _stay(own, row):
+            return own
+        return row
+
+
+def _stay(own: Work, other: Work) -> float:
+    """How long a worker stays with `own` when it would be the turn of `other`."""
+    return STAY_SECONDS if other.project_id == own.project_id else PROJECT_SECONDS
+
+
+def may_begin(settings: Settings, session: Session, project_id: str) -> bool:
+    """Whether another job of the project may begin: not while as many run as may."""
+    most = settings.quota(project_id).jobs_running
+    return most is None or usage.jobs_running(session, project_id) < most
 
 
 def must_wait(settings: Settings, session: Session, subject: str) -> bool:
-    """Whether a job may not begin yet: as many of its project's run as may. If it may, no other job of its
-    project begins until the end of the transaction.
+    """Whether a job may not begin yet. If it may, no other job of its project begins until the end of the
+    transaction.
     """
     job = session.get(Job, subject)
-    if job is None or job.status != "queued":
-        return False
-    most = settings.quota(job.project_id).jobs_running
-    if most is None:
+    if job is None or job.status != "queued" or settings.quota(job.project_id).jobs_running is None:
         return False
     usage.counting(session, job.project_id, "jobs running")
-    return usage.jobs_running(session, job.project_id) >= most
+    return not may_begin(settings, session, job.project_id)
 
 
-def _claim(mine: Process, subject: str, work_id: str, attempt: int) -> Work | None:
+def _claim(mine: Process, row: Work) -> Work | None:
     with mine.database.transaction() as session:
-        if must_wait(mine.settings, session, subject):
+        if must_wait(mine.settings, session, row.subject):
             return None
-        job = jobs.locked(session, subject)
-        selection = selections.locked(session, subject)
-        claimed = work.claim(session, work_id, attempt, mine.owner, mine.settings.lease_seconds)
-        if claimed is not None and job is not None and not jobs.start(session, job, attempt):
+        job = jobs.locked(session, row.subject)
+        selection = selections.locked(session, row.subject)
+        claimed = work.claim(session, row.id, row.attempt, mine.owner, mine.settings.lease_seconds)
+        if claimed is None:
+            return None
+        if job is not None and not jobs.start(session, job, row.attempt):
             jobs.unit_stopped(session, mine.blobs, job, claimed)
             return None
-        if claimed is not None and selection is not None:
+        if selection is not None:
             selections.start(selection)
+        turns.served(session, claimed)
         return claimed
 
 

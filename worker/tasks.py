@@ -18,7 +18,7 @@ from app.store import sweeper, workers
 from worker.celery import celery
 from worker.deliver import Senders
 from worker.job import pick_device
-from worker.process import busy, process, stopping
+from worker.process import busy, process, queues, stopping
 from worker.run import serve
 
 TIDY_SECONDS = 600.0
@@ -30,26 +30,26 @@ _senders: list[Senders] = []
 
 @celery.task(name="diffin.validate")
 def validate(work_id: str, attempt: int) -> None:
-    """Opens an uploaded file and accepts or refuses it."""
-    _serve(work_id, attempt)
+    """Rings for an upload to be opened; what is taken is whose turn it is."""
+    _serve()
 
 
 @celery.task(name="diffin.export")
 def export(work_id: str, attempt: int) -> None:
-    """Writes a job's scores to a file."""
-    _serve(work_id, attempt)
+    """Rings for scores to be written to a file."""
+    _serve()
 
 
 @celery.task(name="diffin.score")
 def score(work_id: str, attempt: int) -> None:
-    """Does one unit of an influence job, and the job's next ones while it has their data at hand."""
-    _serve(work_id, attempt)
+    """Rings for work that computes."""
+    _serve()
 
 
-def _serve(work_id: str, attempt: int) -> None:
+def _serve() -> None:
     busy.set()
     try:
-        serve(work_id, attempt)
+        serve()
     finally:
         busy.clear()
 
@@ -64,8 +64,7 @@ def _prepare(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _start_sweeping(sender: Any, **_: Any) -> None:
-    queues = sorted(sender.app.amqp.queues.consume_from)
-    threading.Thread(target=_sweep_until_halted, args=(queues,), name="sweeper", daemon=True).start()
+    threading.Thread(target=_sweep_until_halted, name="sweeper", daemon=True).start()
     _senders.append(Senders(process()))
     _senders[-1].start()
 
@@ -86,21 +85,21 @@ def _stop_sweeping(**_: Any) -> None:
         mine.figures.write(session)
 
 
-def _sweep_until_halted(queues: list[str]) -> None:
+def _sweep_until_halted() -> None:
     mine, parent = process(), os.getppid()
     settings = mine.settings
     tidy_at = time.monotonic()
     while not _halt.is_set():
         try:
             with mine.database.transaction() as session:
-                workers.beat(session, mine.owner, queues, _device(settings), VERSION)
+                workers.beat(session, mine.owner, queues(), _device(settings), VERSION)
                 mine.figures.write(session)
             sweeper.sweep(
                 mine.database,
                 mine.blobs,
                 max_attempts=settings.max_attempts,
                 lease_seconds=settings.lease_seconds,
-                idle_queues=() if busy.is_set() else queues,
+                idle_queues=() if busy.is_set() else queues(),
             )
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + TIDY_SECONDS

@@ -70,10 +70,17 @@ def prepare(mine: Process, row: Work, renewal: Renewal) -> None:
                 span = {"start": start, "stop": stop}
                 stage = f"train:{start}"
                 work.add(
-                    session, "train", job.id, stage=stage, waits_for=ready, payload=span, total=stop - start
+                    session,
+                    "train",
+                    job.id,
+                    record.project_id,
+                    stage=stage,
+                    waits_for=ready,
+                    payload=span,
+                    total=stop - start,
                 )
                 ready = stage
-            work.add(session, "conclude", job.id, waits_for=ready)
+            work.add(session, "conclude", job.id, record.project_id, waits_for=ready)
             jobs.stage_done(session, mine.blobs, record, "prepare")
 
 

@@ -26,7 +26,7 @@ def create(session: Session, blob: str, **values: Any) -> Dataset:
     dataset = Dataset(id=new_id("ds"), status="validating", source_blob=blob, sha256=blob, **values)
     session.add(dataset)
     session.flush()
-    work.add(session, "validate", dataset.id)
+    work.add(session, "validate", dataset.id, dataset.project_id)
     return dataset
 
 

@@ -30,7 +30,7 @@ def create(session: Session, job: Job, rows: int, **values: Any) -> Export:
     )
     session.add(export)
     session.flush()
-    work.add(session, "export", export.id, total=rows)
+    work.add(session, "export", export.id, job.project_id, total=rows)
     return export
 
 

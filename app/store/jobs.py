@@ -64,7 +64,7 @@ def create(session: Session, *, type: str, trajectory_ids: Sequence[str] = (), *
     runs = [JobTrajectory(position=at, trajectory_id=one) for at, one in enumerate(trajectory_ids)]
     job = Job(id=new_id("job"), type=type, status="queued", runs=runs, **values)
     session.add(job)
-    work.add(session, TYPES[type].first, job.id)
+    work.add(session, TYPES[type].first, job.id, job.project_id)
     events.append(session, job.id, "job.queued", {"status": "queued"})
     return job
 

@@ -31,7 +31,7 @@ def create(session: Session, **values: Any) -> Selection:
     selection = Selection(id=new_id("sel"), status="queued", **values)
     session.add(selection)
     session.flush()
-    work.add(session, "select", selection.id)
+    work.add(session, "select", selection.id, selection.project_id)
     return selection
 
 
@@ -71,9 +71,10 @@ def keep(session: Session, blobs: BlobStore, selection: Selection, role: str, st
 
 def go_on(session: Session, selection: Selection, units: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Queues what follows the choice: each (kind, payload) at once, and when all are done `settle`."""
+    project_id = selection.project_id
     for kind, payload in units:
-        work.add(session, kind, selection.id, stage=FOLLOWING, payload=payload, total=1)
-    work.add(session, "settle", selection.id, waits_for=FOLLOWING)
+        work.add(session, kind, selection.id, project_id, stage=FOLLOWING, payload=payload, total=1)
+    work.add(session, "settle", selection.id, project_id, waits_for=FOLLOWING)
     selection.total = len(units)
 
 

@@ -153,7 +153,8 @@ def set_order(
 def _validated(session: Session, row: File, *, waits_for: str | None = None) -> File:
     session.add(row)
     session.flush()
-    work.add(session, "validate", row.id, waits_for=waits_for)
+    project_id = session.get_one(Trajectory, row.trajectory_id).project_id
+    work.add(session, "validate", row.id, project_id, waits_for=waits_for)
     return row
 
 

@@ -217,7 +217,8 @@ def _queue(session: Session, delivery: WebhookDelivery) -> None:
         .with_for_update()  # whoever finishes it sees this one, or is seen to have finished
     )
     waits_for = session.scalar(before)
-    work.add(session, work.SENT, delivery.id, stage=delivery.endpoint_id, waits_for=waits_for)
+    stage = delivery.endpoint_id
+    work.add(session, work.SENT, delivery.id, delivery.project_id, stage=stage, waits_for=waits_for)
     delivery.next_attempt_at = None if waits_for else utcnow()
 
 

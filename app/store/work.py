@@ -20,7 +20,7 @@ from structlog.contextvars import get_contextvars
 
 from app.store import workers
 from app.store.db import Message, database_epoch, epoch, ring_after_commit, utcnow
-from app.store.tables import Work
+from app.store.tables import Turn, Work
 
 TASKS = {
     "validate": "diffin.validate",
@@ -66,6 +66,7 @@ def add(
     session: Session,
     kind: str,
     subject: str,
+    project_id: str,
     *,
     stage: str | None = None,
     waits_for: str | None = None,
@@ -81,6 +82,7 @@ def add(
         kind=kind,
         stage=stage or kind,
         subject=subject,
+        project_id=project_id,
         queue=QUEUES[kind],
         payload=payload or {},
         status="waiting" if waits_for else "queued",
@@ -128,16 +130,6 @@ def next_of(session: Session, subject: str) -> Work | None:
     return session.scalar(query.order_by(Work.id).limit(1))
 
 
-def others_wait(session: Session, row: Work) -> bool:
-    """Whether a unit that takes no GPU is queued beside `row`, which takes one: somebody watches for it, and
-    it is short.
-    """
-    if row.queue == QUEUES["validate"]:
-        return False
-    waiting = select(Work.id).where(Work.status == "queued", Work.queue == QUEUES["validate"])
-    return session.scalar(waiting.limit(1)) is not None
-
-
 def ring(session: Session, row: Work) -> None:
     """Rings for a queued unit."""
     _ring(session, [row])
@@ -177,7 +169,7 @@ def release(session: Session, subject: str, stage: str) -> None:
     if session.execute(left.limit(1)).first():
         return
     waiting = [Work.subject == subject, Work.waits_for == stage, Work.status == "waiting"]
-    # One ring a worker is enough: each then takes the subject's next unit by itself (next_of).
+    # One ring a worker is enough: each then looks by itself for what is next (turns).
     wake = max(1, len(workers.alive(session, within=60)))
     rows = session.scalars(select(Work).where(*waiting).order_by(Work.id).limit(wake)).all()
     session.execute(update(Work).where(*waiting).values(status="queued", rung_at=epoch()))
@@ -269,6 +261,7 @@ def drop(session: Session, subject: str, *, but_running: bool = False) -> list[s
     session.flush()
     blobs = session.scalars(select(Work.result_blob).where(*where, Work.result_blob.is_not(None))).all()
     session.execute(delete(Work).where(*where))
+    session.execute(delete(Turn).where(Turn.whose == subject))
     return [blob for blob in blobs if blob]
 
 

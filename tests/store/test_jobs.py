@@ -82,7 +82,7 @@ def test_a_running_job_is_cancelled_when_its_unit_lets_go(
 ) -> None:
     lease = start(database, job_id)
     with database.transaction() as session:
-        work.add(session, "block", job_id)
+        work.add(session, "block", job_id, "p")
         jobs.cancel(session, blobs, session.get_one(Job, job_id))
     assert status(database, job_id) == "cancelling"
     assert units(database, job_id) == 1
@@ -187,8 +187,8 @@ def test_two_workers_that_finish_at_once_release_what_waits_once(
     with database.transaction() as session:
         work.finish(session, lease)
         for start_at in range(8):
-            work.add(session, "block", job_id, payload={"start": start_at})
-        last = work.add(session, "reduce", job_id, waits_for="block").id
+            work.add(session, "block", job_id, "p", payload={"start": start_at})
+        last = work.add(session, "reduce", job_id, "p", waits_for="block").id
 
     def finish_one(owner: str) -> None:
         while True:

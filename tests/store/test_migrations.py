@@ -84,7 +84,7 @@ def test_the_way_back_leaves_no_message_that_nobody_could_send(url: str) -> None
         webhooks.create(session, project_id="p", url="https://a.example", events=[])
         session.flush()
         webhooks.emit(session, "p", "job.succeeded", {"id": "job_1", "status": "succeeded"})
-        work.add(session, "validate", "ds_1")
+        work.add(session, "validate", "ds_1", "p")
         for row in session.scalars(select(Work)):
             row.context = {"request_id": "req_1"}
         figures.add(session, {figures.Key("samples_scored"): 3.0})

@@ -24,7 +24,7 @@ def rung(database: Database) -> list[Message]:
 
 def add(database: Database, kind: str = "validate", subject: str = "ds_1", **options: object) -> str:
     with database.transaction() as session:
-        return work.add(session, kind, subject, **options).id  # type: ignore[arg-type]
+        return work.add(session, kind, subject, "p", **options).id  # type: ignore[arg-type]
 
 
 def claim(database: Database, work_id: str, attempt: int = 1, owner: str = "a", lease: float = 60) -> bool:
@@ -39,7 +39,7 @@ def state(session: Session, work_id: str) -> tuple[str, int]:
 
 def test_the_doorbell_rings_after_the_commit_only(database: Database, rung: list[Message]) -> None:
     with pytest.raises(ZeroDivisionError), database.transaction() as session:
-        work.add(session, "validate", "ds_1")
+        work.add(session, "validate", "ds_1", "p")
         raise ZeroDivisionError
     assert rung == []
     work_id = add(database)

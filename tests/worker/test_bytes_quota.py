@@ -45,7 +45,7 @@ def do(mine: Process, subject: str) -> None:
     with mine.database.snapshot() as session:
         unit = work.next_of(session, subject)
     assert unit is not None
-    claimed = run._claim(mine, subject, unit.id, unit.attempt)
+    claimed = run._claim(mine, unit)
     assert claimed is not None
     run._attempt(mine, claimed)
 

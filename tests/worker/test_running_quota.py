@@ -53,7 +53,7 @@ def test_of_jobs_that_workers_come_for_at_once_as_many_run_as_may(
             unit = work.next_of(session, job.id)
         assert unit is not None
         together.wait()
-        return run._claim(mine, job.id, unit.id, unit.attempt)
+        return run._claim(mine, unit)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         claimed = [unit for unit in pool.map(come, made) if unit is not None]
@@ -71,9 +71,10 @@ def test_a_worker_leaves_a_job_that_waits(database: Database, blobs: BlobStore, 
         job = jobs.locked(session, first.id)
         assert job is not None
         jobs.start(session, job, 1)
+        own = work.next_of(session, first.id)
+        assert own is not None and work.claim(session, own.id, own.attempt, "another", 60)
+    run.serve()
     with database.snapshot() as session:
         unit = work.next_of(session, second.id)
-    assert unit is not None
-    run.serve(unit.id, unit.attempt)
-    with database.snapshot() as session:
+        assert unit is not None
         assert session.get_one(Job, second.id).status == session.get_one(Work, unit.id).status == "queued"

@@ -12,7 +12,7 @@ from app.store.tables.inputs import (
     Upload,
     UploadPart,
 )
-from app.store.tables.jobs import Event, Job, JobTrajectory, TrainingState, Work
+from app.store.tables.jobs import Event, Job, JobTrajectory, TrainingState, Turn, Work
 from app.store.tables.results import (
     Decision,
     Evaluation,
@@ -49,6 +49,7 @@ __all__ = [
     "TrainingState",
     "Trajectory",
     "TrajectoryFile",
+    "Turn",
     "Upload",
     "UploadPart",
     "WebSession",

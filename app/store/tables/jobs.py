@@ -77,9 +77,9 @@ class TrainingState(Base):
 
 
 class Work(Base):
-    """A leased unit of work. `waits_for` names the stage of the same subject that must be done first, or the
-    other subject (a trajectory's files, a message) that must be. Nobody takes it before `due_at`. `context`
-    tells which request it comes from."""
+    """A leased unit of work, for a project. `waits_for` names the stage of the same subject that must be done
+    first, or the other subject (a trajectory's files, a message) that must be. Nobody takes it before
+    `due_at`. `context` tells which request it comes from."""
 
     __tablename__ = "work"
     __table_args__ = (
@@ -87,12 +87,14 @@ class Work(Base):
         Index(None, "status", "rung_at"),
         Index(None, "subject", "status", "stage"),
         Index(None, "queue", "status", "due_at"),
+        Index(None, "queue", "status", "project_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     stage: Mapped[str]
     subject: Mapped[str]
+    project_id: Mapped[str]
     queue: Mapped[str]
     payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
     status: Mapped[str]
@@ -109,6 +111,15 @@ class Work(Base):
     result: Mapped[dict[str, Any] | None]
     result_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Turn(Base):
+    """When a worker last took something up for a project, a job or a selection, by the database's clock."""
+
+    __tablename__ = "turns"
+
+    whose: Mapped[str] = mapped_column(primary_key=True)
+    served_at: Mapped[float]
 
 
 class Event(Base):
