@@ -21,7 +21,7 @@ Filter = Annotated[str | None, Query(max_length=64, pattern=NO_NUL)]
 
 
 class AuditEventOut(BaseModel):
-    """One write: which key asked for it, and how it was answered."""
+    """One write or sign-in: which key asked for it, and how it was answered."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -35,6 +35,7 @@ class AuditEventOut(BaseModel):
                     "subject_id": "job_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
                     "status": 204,
                     "request_id": "req_0197f4e9-2b3c-7c5e-9c4f-3f1f2d1f6a52",
+                    "address": None,
                 }
             ]
         }
@@ -42,23 +43,28 @@ class AuditEventOut(BaseModel):
 
     id: str
     created_at: datetime
-    key_id: str
+    key_id: str | None = Field(description="null: a sign-in with no live key.")
     method: str
     route: str = Field(description="The path with the names of its parameters.")
     subject_id: str | None = Field(description="What was made, changed or deleted, where the path tells it.")
-    status: int
+    status: int | None = Field(
+        description="null: under way, or the service died before it answered; the write may have been made."
+    )
     request_id: str
+    address: str | None = Field(description="Of a sign-in: where it came from.")
 
     @classmethod
     def of(cls, row: AuditEvent) -> AuditEventOut:
         return cls(**{name: getattr(row, name) for name in cls.model_fields})
 
 
-@router.get("", summary="List writes, newest first")
+@router.get("", summary="List writes and sign-ins, newest first")
 def list_audit_events(
     caller: Admin, database: Db, paging: PageOf, key_id: Filter = None, subject_id: Filter = None
 ) -> Page[AuditEventOut]:
-    """Every write in this project that came with a key, the refused ones too, as long as they are kept."""
+    """Every write in this project that came with a key, the refused ones too, and every sign-in, as long as
+    they are kept. Sign-ins with no live key are those of the project `default`.
+    """
     wanted = {"key_id": key_id, "subject_id": subject_id}
     binding = "audit-events", caller.project_id, wanted
     after = paging.after(*binding)

@@ -1,11 +1,13 @@
-"""Has every write that came with a key written down before it is answered: who, what, to which resource."""
+"""Has every write that came with a key written down: who and what before it begins, its status before it is
+answered.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from typing import Any
 
+from fastapi import Request
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -20,8 +22,24 @@ WRITES = ("POST", "PUT", "PATCH", "DELETE")
 ID = re.compile(r"[a-z]{2,4}_[0-9a-f-]{36}")
 
 
+def begin(request: Request, database: Database, project_id: str, key_id: str) -> None:
+    """Writes the line of a write that is about to begin; what cannot be written down is not done."""
+    if request.method not in WRITES:
+        return
+    with database.transaction() as session:
+        request.state.audit_event = audit.begin(
+            session,
+            project_id=project_id,
+            key_id=key_id,
+            method=request.method,
+            route=getattr(request.scope.get("route"), "path", "unmatched"),
+            subject_id=_innermost([str(one) for one in request.path_params.values()]),
+            request_id=request.state.request_id,
+        )
+
+
 class Audited:
-    """Writes a line of the audit log for each write whose key is known.
+    """Adds its status to the line of each write.
 
     Before the answer goes out, so that nobody hears of a success that the log does not know. The write itself
     is committed by then; should the log fail, the answer is given and the failure is in the service's log.
@@ -39,9 +57,9 @@ class Audited:
         async def tell(status: int, location: str = "") -> None:
             nonlocal told
             told = True
-            caller = scope.get("state", {}).get("caller")
-            if caller is not None:
-                await run_in_threadpool(self._write, scope, caller, status, location)
+            event_id = scope.get("state", {}).get("audit_event")
+            if event_id is not None:
+                await run_in_threadpool(self._end, scope, event_id, status, location)
 
         async def send_told(message: Message) -> None:
             if message["type"] == "http.response.start" and not told:
@@ -56,20 +74,14 @@ class Audited:
                 await tell(500)
             raise
 
-    def _write(self, scope: Scope, caller: Any, status: int, location: str) -> None:
-        # What was made, else the innermost resource of the path; ids of no shape that we give are not kept.
-        named = [location.rpartition("/")[2], *reversed([str(one) for one in scope["path_params"].values()])]
+    def _end(self, scope: Scope, event_id: str, status: int, location: str) -> None:
         try:
             with self.database.transaction() as session:
-                audit.record(
-                    session,
-                    project_id=caller.project_id,
-                    key_id=caller.key_id,
-                    method=scope["method"],
-                    route=getattr(scope.get("route"), "path", "unmatched"),
-                    subject_id=next((one for one in named if ID.fullmatch(one)), None),
-                    status=status,
-                    request_id=scope["state"]["request_id"],
-                )
+                audit.end(session, event_id, status, _innermost([location.rpartition("/")[2]]))
         except SQLAlchemyError:
-            log.exception("the audit log has no line for request %s", scope["state"]["request_id"])
+            log.exception("the audit log does not know how %s was answered", scope["state"]["request_id"])
+
+
+def _innermost(named: list[str]) -> str | None:
+    """The last of these that is an id; what is of no shape that we give is not kept."""
+    return next((one for one in reversed(named) if ID.fullmatch(one)), None)

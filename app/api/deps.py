@@ -10,7 +10,7 @@ from fastapi import BackgroundTasks, Depends, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api import cookies
+from app.api import auditing, cookies
 from app.api.buckets import Buckets
 from app.api.problems import ApiProblem
 from app.settings import Settings
@@ -109,11 +109,11 @@ def permitted(request: Request, background: BackgroundTasks, database: Database,
     lacks, 429 when the key asks too often.
     """
     principal = Principal(key.project_id, frozenset(key.scopes), key.id)
-    request.state.caller = principal  # for the audit log
     requests: Buckets = request.app.state.requests
     if wait := requests.take(key.id):
         detail = f"This key asks more often than {requests.rate:g} times a second: wait, then ask again."
         raise ApiProblem(429, "too_many_requests", detail, headers={"Retry-After": str(ceil(wait))})
+    auditing.begin(request, database, key.project_id, key.id)
     if keys.stale(key):
         background.add_task(_touch, database, key.id)
     needed = "read" if request.method in ("GET", "HEAD") else "write"

@@ -8,11 +8,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
 
 from app.api import cookies
 from app.api.buckets import Buckets
 from app.api.deps import Config, Db, cookie
-from app.store import keys, sessions
+from app.api.problems import request_id
+from app.store import audit, keys, sessions
+from app.store.tables import ApiKey
 from app.ui.shell import render
 from app.ui.visitors import PageWriter, safe
 
@@ -36,14 +39,19 @@ def show_sign_in(
     database: Db,
     wanted: Next = "/",
     link: Annotated[str | None, Query(description="A token that `diffin serve` printed.")] = None,
+    previous: SessionToken = None,
 ) -> Response:
-    """The form; a link with a token that was not used yet leads past it."""
+    """The form; a link leads past it, with a token that was not used yet, or with the session it began."""
     if link is None:
         return _form(request, wanted)
     if refused := _limited(request, wanted):
         return refused
     with database.transaction() as session:
         key = sessions.redeem(session, settings.secret, link)
+        if key is None and previous and sessions.find(session, settings.secret, previous):
+            _attempts(request).give_back(_address(request))
+            return RedirectResponse(safe(wanted), 303)
+        _write_down(request, session, key)
         if key is None:
             error = "This link was used already, or is too old. Sign in with the key."
             return _form(request, wanted, error, 401)
@@ -64,11 +72,11 @@ def sign_in(
     cookies.refuse_other_origins(request)
     if refused := _limited(request, wanted):
         return refused
-    with database.snapshot() as session:
-        found = keys.find(session, settings.secret, key.strip())
-    if found is None:
-        return _form(request, wanted, "No live API key reads so.", 401)
     with database.transaction() as session:
+        found = keys.find(session, settings.secret, key.strip())
+        _write_down(request, session, found)
+        if found is None:
+            return _form(request, wanted, "No live API key reads so.", 401)
         if previous:
             sessions.end(session, settings.secret, previous)
         token = sessions.start(session, settings.secret, found.id, settings.session_hours * 3600)
@@ -82,6 +90,20 @@ def sign_out(settings: Config, database: Db, visitor: PageWriter, token: Session
     answer = RedirectResponse("/sign-in", 303)
     cookies.take_back(answer)
     return answer
+
+
+def _write_down(request: Request, session: Session, key: ApiKey | None) -> None:
+    """A line of the audit log; who comes without a key is told of to the operator."""
+    audit.begin(
+        session,
+        project_id=key.project_id if key is not None else keys.DEFAULT_PROJECT,
+        key_id=key.id if key is not None else None,
+        method=request.method,
+        route="/sign-in",
+        status=401 if key is None else 303,
+        request_id=request_id(request),
+        address=_address(request),
+    )
 
 
 def _form(request: Request, wanted: str, error: str = "", status: int = 200, wait: float = 0) -> Response:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import httpx
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
-from app.store import audit
-from app.store.tables import AuditEvent
-from tests.api.front_end import RUN, Service, bearer, pages, problem
+import httpx
+from sqlalchemy import select, text
+
+from app.store import audit, sessions
+from app.store.db import Database
+from app.store.tables import ApiKey, AuditEvent, Trajectory
+from app.ui import sign_in
+from tests import services
+from tests.api.front_end import RUN, Service, bearer, pages, problem, wait_for
 
 LOG = "/v1/audit-events"
 
@@ -55,6 +64,63 @@ def test_the_log_is_for_the_projects_admins(service: Service) -> None:
     problem(service.http.get(LOG, headers=worker), 403, "forbidden")
     service.make_key(f"stranger {service.project_id}", "admin", project_id=f"not {service.project_id}")
     assert service.http.get(LOG, headers=bearer(f"stranger {service.project_id}")).json()["data"] == []
+
+
+def test_a_killed_api_leaves_no_write_without_a_line(postgres_url: str, tmp_path: Path) -> None:
+    """Killed after the write is committed, and before its line has a status."""
+    given = {"DATABASE_URL": postgres_url, "SECRET_KEY": "secret-of-the-tests"}
+    api = services.prepared(tmp_path, **given)
+    api.migrate()
+    database = Database(postgres_url)
+    with database.transaction() as session:
+        for statement in (
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'",
+            "CREATE TRIGGER wait BEFORE UPDATE ON audit_events FOR EACH ROW EXECUTE FUNCTION wait()",
+        ):
+            session.execute(text(statement))
+
+    def there(table: Any) -> list[Any]:
+        with database.snapshot() as session:
+            return list(session.scalars(select(table)))
+
+    with api.running("api", "api") as process, api.client() as http, ThreadPoolExecutor(1) as pool:
+        services.wait_for_http(api)
+        asked = pool.submit(http.post, "/v1/trajectories", json=RUN)
+        wait_for(lambda: bool(there(Trajectory)))
+        process.send_signal(signal.SIGKILL)
+        assert isinstance(asked.exception(), httpx.TransportError)
+    assert len(there(Trajectory)) == 1
+    [line] = there(AuditEvent)
+    assert (line.method, line.route, line.status) == ("POST", "/v1/trajectories", None)
+    database.engine.dispose()
+
+
+def test_sign_ins_are_there_with_their_addresses(service: Service) -> None:
+    service.app.state.sign_in_attempts = sign_in.attempts()
+    with service.database.transaction() as session:
+        key = session.scalars(select(ApiKey).where(ApiKey.project_id == service.project_id)).one()
+        link = sessions.invite(session, service.settings.secret, key.id, 60)
+    ours = {"Origin": service.url.rstrip("/")}
+    with httpx.Client(base_url=service.url, headers=ours) as browser:
+        assert browser.post("/sign-in", data={"key": "a secret that is wrong"}).status_code == 401
+        assert browser.post("/sign-in", data={"key": service.project_id}).status_code == 303
+        browser.cookies.clear()
+        assert browser.get("/sign-in", params={"link": link}).status_code == 303
+        browser.cookies.clear()
+        assert browser.get("/sign-in", params={"link": link}).status_code == 401
+    by_link, by_key = service.http.get(LOG).json()["data"]
+    assert (by_key["method"], by_link["method"]) == ("POST", "GET")
+    for row in (by_link, by_key):
+        told = (row["key_id"], row["route"], row["status"], row["address"])
+        assert told == (key.id, "/sign-in", 303, "127.0.0.1")
+    with service.database.snapshot() as session:
+        refused = select(AuditEvent).where(AuditEvent.key_id.is_(None), AuditEvent.project_id == "default")
+        failed = session.scalars(refused.order_by(AuditEvent.id.desc()).limit(2)).all()
+    assert [(row.method, row.status, row.address) for row in failed] == [
+        ("GET", 401, "127.0.0.1"),
+        ("POST", 401, "127.0.0.1"),
+    ]
 
 
 def test_old_lines_are_forgotten(service: Service) -> None:

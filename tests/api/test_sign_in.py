@@ -110,6 +110,15 @@ def test_one_sessions_token_is_no_good_for_another(service: Service, browser: ht
     problem(answer, 403, "csrf_failed")
 
 
+def test_a_link_that_was_used_leads_on_who_is_signed_in(service: Service, browser: httpx.Client) -> None:
+    enter(browser, service.project_id)
+    for _ in range(2 * sign_in.FAILURES_A_MINUTE):  # it counts as no failure
+        answer = browser.get("/sign-in", params={"link": "used before", "next": "/jobs?page=2"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/jobs?page=2")
+    browser.cookies.clear()
+    assert browser.get("/sign-in", params={"link": "used before"}).status_code == 401
+
+
 def test_revoking_the_key_ends_its_sessions_at_once(service: Service, browser: httpx.Client) -> None:
     enter(browser, service.project_id)
     assert browser.get("/v1/jobs").status_code == 200

@@ -10,7 +10,7 @@ from alembic import command
 from sqlalchemy import select, text
 
 import migrations
-from app.store import figures, jobs, scores, webhooks, work
+from app.store import audit, figures, jobs, scores, webhooks, work
 from app.store.db import Database
 from app.store.tables import Checkpoint, Job, Work
 from tests.servers import PostgresServer
@@ -85,6 +85,9 @@ def test_the_way_back_leaves_no_message_that_nobody_could_send(url: str) -> None
         session.flush()
         webhooks.emit(session, "p", "job.succeeded", {"id": "job_1", "status": "succeeded"})
         work.add(session, "validate", "ds_1", "p")
+        about = {"project_id": "p", "method": "POST", "route": "/sign-in", "request_id": "req_1"}
+        audit.begin(session, **about, key_id=None, status=401)
+        audit.begin(session, **about, key_id="key_1", status=None)
         for row in session.scalars(select(Work)):
             row.context = {"request_id": "req_1"}
         figures.add(session, {figures.Key("samples_scored"): 3.0})

@@ -27,19 +27,20 @@ class ApiKey(Resource, Base):
 
 
 class AuditEvent(Base):
-    """A write that came with a key, and how it was answered."""
+    """A write that came with a key, or a sign-in; it is not answered where it has no status."""
 
     __tablename__ = "audit_events"
     __table_args__ = (Index(None, "project_id", "id"), Index(None, "created_at"))
 
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str]
-    key_id: Mapped[str]
+    key_id: Mapped[str | None]
     method: Mapped[str]
     route: Mapped[str]
     subject_id: Mapped[str | None]
-    status: Mapped[int]
+    status: Mapped[int | None]
     request_id: Mapped[str]
+    address: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
