@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -25,9 +25,13 @@ START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server; databases on it are made and dropped by name."""
+    """A running server; databases on it are made and dropped by name. Its data are below `folder`, and it
+    runs as `user`.
+    """
 
     port: int
+    folder: Path
+    user: str | None
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://diffin@127.0.0.1:{self.port}/{database}"
@@ -49,10 +53,22 @@ class PostgresServer:
         yield self.create(database, template)
         self._run("DROP DATABASE {} WITH (FORCE)", database)
 
+    def control(self, *what: str) -> None:
+        """`pg_ctl`: `"restart", "--mode", "immediate"` ends it as a crash would and starts it anew; it
+        answers when this returns.
+        """
+        data = ["--pgdata", str(self.folder / "data")]
+        command = [_postgres_program("pg_ctl"), *what, *data, "--wait", "--silent"]
+        with (self.folder / "log").open("a") as log:  # which the server keeps open: no pipe to wait for
+            subprocess.run(command, check=True, user=self.user, cwd=self.folder, stdout=log, stderr=log)
+
 
 @contextmanager
-def postgres() -> Iterator[PostgresServer]:
-    """A server without durability: its folder is as short-lived as it is."""
+def postgres(**options: str) -> Iterator[PostgresServer]:
+    """A server without durability: its folder is as short-lived as it is.
+
+    It may lose what was committed last when it is killed, unless `options` say `synchronous_commit="on"`.
+    """
     with _scratch("diffin-postgres-") as (folder, user), (folder / "log").open("w") as log:
         data = folder / "data"
         initdb = [
@@ -66,7 +82,7 @@ def postgres() -> Iterator[PostgresServer]:
         ]
         initdb += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
         subprocess.run(initdb, check=True, user=user, cwd=folder, stdout=log, stderr=log)
-        server = PostgresServer(free_port())
+        server = PostgresServer(free_port(), folder, user)
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -74,12 +90,16 @@ def postgres() -> Iterator[PostgresServer]:
             "fsync": "off",
             "synchronous_commit": "off",
             "full_page_writes": "off",
-        }
-        command = [_postgres_program("postgres"), "-D", str(data), "-p", str(server.port)]
-        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with _running(command, folder, user, stop=signal.SIGINT) as process:  # SIGINT: disconnect and stop
-            _await(lambda: server._run("SELECT 1"), psycopg.OperationalError, process, folder / "log")
+            "port": str(server.port),
+        } | options
+        with (data / "postgresql.conf").open("a") as conf:
+            conf.writelines(f"{name} = '{value}'\n" for name, value in options.items())
+        server.control("start")
+        try:
             yield server
+        finally:
+            with suppress(subprocess.CalledProcessError):  # a test may have stopped it
+                server.control("stop", "--mode", "fast")
 
 
 @contextmanager

@@ -11,13 +11,14 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.deps import Caller, Db, Principal
 from app.api.jobs.resource import JobId, found_job
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, responses
 from app.store import events, jobs, keys
-from app.store.db import Database, utcnow
+from app.store.db import Database, away, utcnow
 from app.store.tables import Event
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
@@ -108,7 +109,7 @@ class _News(NamedTuple):
 async def _stream(database: Database, caller: Principal, job_id: str, after: int) -> AsyncIterator[str]:
     told: dict[str, Any] = {}
     spoken = time.monotonic()
-    while (news := await asyncio.to_thread(_look, database, caller, job_id, after)) is not None:
+    while (news := await _looked(database, caller, job_id, after)) is not None:
         lines = [_sse(EventOut.of(event)) for event in news.events]
         if not news.events and not news.over and news.progress != told:
             lines = [_sse(EventOut(id=None, type="job.progress", created_at=utcnow(), data=news.progress))]
@@ -123,6 +124,17 @@ async def _stream(database: Database, caller: Principal, job_id: str, after: int
         if news.over and len(news.events) < BATCH:
             return
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _looked(database: Database, caller: Principal, job_id: str, after: int) -> _News | None:
+    """As `_look`, waiting for a database that is away."""
+    while True:
+        try:
+            return await asyncio.to_thread(_look, database, caller, job_id, after)
+        except SQLAlchemyError as problem:
+            if not away(problem):
+                raise
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def _look(database: Database, caller: Principal, job_id: str, after: int) -> _News | None:

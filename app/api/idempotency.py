@@ -21,7 +21,8 @@ from app.store import idempotency
 from app.store.db import Database
 from app.store.tables import IdempotencyKey
 
-IN_FLIGHT_SECONDS = 60.0  # after which a request that left no answer counts as dead
+# after which a request that left no answer counts as dead; should it answer yet, it finds its mark gone
+IN_FLIGHT_SECONDS = 10.0
 
 
 class Answer(NamedTuple):

@@ -11,8 +11,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+from app.store import db
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ TITLES = {
     "batch_order_mismatch": "The batch order does not fit the run",
     "client_disconnected": "The client went away",
     "csrf_failed": "The request is not the page's own",
+    "database_away": "The database is out of reach",
     "data_sets_differ": "The jobs scored different data",
     "digest_mismatch": "The bytes are not those announced",
     "empty_file": "The file is empty",
@@ -191,7 +195,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
-PROBLEMS = responses(400, 401, 403, 408, 422, 429)
+PROBLEMS = responses(400, 401, 403, 408, 422, 429, 503)
 
 
 def install(app: FastAPI) -> None:
@@ -199,6 +203,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(RequestValidationError)(_validation)
     app.exception_handler(ClientDisconnect)(_disconnected)
+    app.exception_handler(SQLAlchemyError)(_database)
     app.exception_handler(Exception)(_crash)
 
 
@@ -223,6 +228,17 @@ def _validation(request: Request, exc: RequestValidationError) -> Response:
 def _disconnected(request: Request, _exc: ClientDisconnect) -> Response:
     detail = "The client went away during the request."
     return answered(request, ApiProblem(400, "client_disconnected", detail))
+
+
+def _database(request: Request, exc: SQLAlchemyError) -> Response:
+    if not db.away(exc):
+        raise exc  # our mistake, not the database's
+    log.warning("request %s: %s", request_id(request), exc)
+    detail = (
+        "The database does not answer at present: ask again in a moment, a POST with the same "
+        "Idempotency-Key, so that it is done once."
+    )
+    return answered(request, ApiProblem(503, "database_away", detail, headers={"Retry-After": "1"}))
 
 
 def _crash(request: Request, exc: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,9 +22,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
+
+SQLITE_AWAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 
@@ -143,6 +148,17 @@ def _begin_sqlite(connection: Any) -> None:
     # taking the write lock at the start makes writers wait for their turn instead.
     read_only = connection.get_execution_options().get("read_only")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def away(problem: SQLAlchemyError) -> bool:
+    """Whether the database was out of reach, or too busy: what failed may succeed in a moment."""
+    if isinstance(problem, NoConnectionError | InterfaceError):  # the pool's are all taken; or it broke
+        return True
+    if not isinstance(problem, DBAPIError):
+        return False
+    if isinstance(problem.orig, sqlite3.Error):  # its OperationalError may as well be a missing table
+        return problem.orig.sqlite_errorcode & 0xFF in SQLITE_AWAY
+    return problem.connection_invalidated or isinstance(problem, OperationalError)
 
 
 def inserting(session: Session) -> Callable[[Any], sqlite.Insert | postgresql.Insert]:

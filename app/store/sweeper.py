@@ -61,7 +61,7 @@ def sweep(
             if put_back(session, blobs, row, max_attempts, _lost(row), overdue=True):
                 figures.add(session, {figures.Key("leases_lost", row.kind): 1})
     with database.transaction() as session:
-        return len(overdue) + work.ring_again(session, idle_queues, 2 * lease_seconds)
+        return len(overdue) + work.ring_again(session, idle_queues, lease_seconds)
 
 
 def tidy(

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from app.ui.shell import render
@@ -15,7 +16,7 @@ from app.ui.shell import render
 
 def install(app: FastAPI) -> None:
     """Answers browsers with a page wherever the application would with a problem."""
-    for kind in (HTTPException, RequestValidationError, Exception):
+    for kind in (HTTPException, RequestValidationError, SQLAlchemyError, Exception):
         app.exception_handler(kind)(_paged(app.exception_handlers[kind]))
 
 
