@@ -15,8 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from app import queue
 from app.settings import GIB, Settings
-from app.store import keys, workers
-from app.store.blobs import BlobStore
+from app.store import blobs, keys, workers
 from app.store.db import Database, database_epoch
 
 MOST_SKEW = 5.0  # seconds; leases go by the database's clock, signatures and expiries by this one's
@@ -202,19 +201,25 @@ def _broker(settings: Settings) -> str:
 
 def _storage(settings: Settings) -> str:
     try:
-        blobs = BlobStore(settings.blob_dir)
-        blobs.check()
-        free = blobs.free()
+        store = blobs.opened(settings.blob_url, settings.blob_dir, settings.blob_cache_bytes)
+        store.check()
+        free = store.free()
     except (OSError, ValueError) as problem:
-        raise Bad(
-            f"cannot be written to: {_first_line(problem)}", "check DIFFIN_BLOB_URL and who owns the folder"
-        ) from problem
+        remote = settings.blob_url.startswith("s3:")
+        mend = (
+            "check DIFFIN_BLOB_URL, AWS_ENDPOINT_URL, AWS_REGION and the AWS_… credentials: the bucket must "
+            "be there, and they may read, write, list and delete in it"
+            if remote
+            else "check DIFFIN_BLOB_URL and who owns the folder"
+        )
+        raise Bad(f"cannot be written to: {_first_line(problem)}", mend) from problem
     if free < settings.max_upload_bytes:
         raise Bad(
             f"{free / GIB:,.1f} GiB are free, less than one upload may take",
             "make room (DIFFIN_RETENTION_DAYS deletes what is old), or lower DIFFIN_MAX_UPLOAD_BYTES",
         )
-    return f"{settings.blob_dir}, {free / GIB:,.1f} GiB free"
+    where = f"{settings.blob_url}, through " if settings.blob_url.startswith("s3:") else ""
+    return f"{where}{settings.blob_dir}, {free / GIB:,.1f} GiB free"
 
 
 def _first_line(problem: Exception) -> str:

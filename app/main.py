@@ -45,8 +45,7 @@ from app.api.uploads import routes as uploads
 from app.api.uploads.receiving import Digests
 from app.api.webhooks import deliveries, endpoints
 from app.settings import Settings
-from app.store import idempotency, keys
-from app.store.blobs import BlobStore
+from app.store import blobs, idempotency, keys
 from app.store.db import Database
 
 ABOUT = """Which training samples hurt or help a model: upload the data and a run's checkpoints, start a job,
@@ -73,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.celery = celery
     app.state.database = Database(settings.database_url, partial(queue.ring, celery))
-    app.state.blobs = BlobStore(settings.blob_dir)
+    app.state.blobs = blobs.opened(settings.blob_url, settings.blob_dir, settings.blob_cache_bytes)
     app.state.requests = Buckets(settings.requests_per_second, settings.request_burst)
     app.state.digests = Digests()
     app.state.metrics = Metrics(app.state.database, app.state.blobs, health.alive_seconds(settings))

@@ -52,7 +52,14 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="sqlite:///… (default, in data_dir) or postgresql://…")
     broker_url: str = Field("", description="filesystem:// (default, in data_dir) or redis://…")
     blob_url: str = Field(
-        "", description="file://… (default, in data_dir): uploads, canonical data, results."
+        "",
+        description="file://… (default, in data_dir) or s3://bucket/prefix, with the usual AWS_… variables: "
+        "uploads, canonical data, results.",
+    )
+    blob_cache_bytes: int = Field(
+        20 * GIB,
+        ge=MIB,
+        description="With s3://…: what copies of blobs in data_dir may take of the disk.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the worker computes.")
     threads: int = Field(0, ge=0, description="Torch threads of a worker; 0: the cores over DIFFIN_WORKERS.")
@@ -127,6 +134,11 @@ class Settings(BaseSettings):
         self.broker_url = self.broker_url or "filesystem://localhost//"
         self.blob_url = self.blob_url or (self.data_dir / "blobs").as_uri()
         addresses.networks(self.webhook_allow)  # what cannot be read is told at the start
+        scheme, place, *_ = urlsplit(self.blob_url)
+        if scheme != "file" and (scheme != "s3" or not place):
+            raise ValueError(
+                f"DIFFIN_BLOB_URL must be file:///folder or s3://bucket/prefix, not {self.blob_url!r}"
+            )
 
     def quota(self, project_id: str) -> Quota:
         """What holds for this project: its own quotas, else those of all."""
@@ -145,10 +157,9 @@ class Settings(BaseSettings):
 
     @property
     def blob_dir(self) -> Path:
+        """Where files come in, and blobs are kept (with s3://…: copied to)."""
         scheme, _, path, *_ = urlsplit(self.blob_url)
-        if scheme != "file":
-            raise ValueError(f"DIFFIN_BLOB_URL must be a file:// URL, not {self.blob_url!r}")
-        return Path(path)
+        return Path(path) if scheme == "file" else self.data_dir / "blobs"
 
     @property
     def broker_options(self) -> dict[str, Any]:

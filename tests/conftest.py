@@ -57,6 +57,12 @@ def redis_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    with servers.s3_server() as url:
+        yield url
+
+
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """An empty Redis database that no service of the session uses."""

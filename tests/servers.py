@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import psycopg
 import redis
 from psycopg.sql import SQL, Identifier
@@ -117,6 +119,23 @@ def redis_server() -> Iterator[str]:
         ):
             _await(client.ping, redis.ConnectionError, process, folder / "log")
             yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """The URL of moto's S3, which keeps its buckets in memory and believes any credentials."""
+    with _scratch("diffin-s3-") as (folder, _):
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        with _running(command, folder, None, stop=signal.SIGTERM) as process:
+            _await(lambda: httpx.get(url), httpx.TransportError, process, folder / "log")
+            yield url
+
+
+def s3_environment(url: str) -> dict[str, str]:
+    """The variables by which the service finds that server."""
+    credentials = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "secret"}
+    return credentials | {"AWS_ENDPOINT_URL": url, "AWS_REGION": "us-east-1"}
 
 
 def free_port() -> int:

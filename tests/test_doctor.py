@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from alembic import command
 from pydantic import SecretStr
@@ -17,7 +18,7 @@ from app.doctor import Finding, examine
 from app.settings import Settings
 from app.store import keys, workers
 from app.store.db import Database
-from tests import services
+from tests import servers, services
 from tests.services import Service
 
 SECRET, KEY = "the secret", "the key"
@@ -102,6 +103,18 @@ def test_storage_that_is_full_or_is_no_folder(sound: dict[str, Any], tmp_path: P
     (tmp_path / "file").write_text("no folder")
     wrong = found(sound, blob_url=(tmp_path / "file").as_uri())
     assert "DIFFIN_BLOB_URL" in wrong["storage"].mend
+
+
+def test_a_bucket_that_is_not_there(
+    sound: dict[str, Any], s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in servers.s3_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    wrong = found(sound, blob_url="s3://no-such-bucket")["storage"]
+    assert "s3://no-such-bucket: " in wrong.found
+    assert "AWS_ENDPOINT_URL" in wrong.mend
+    httpx.put(f"{s3_server}/doctors-bucket").raise_for_status()
+    assert "storage" not in found(sound, blob_url="s3://doctors-bucket")
 
 
 def test_settings_that_contradict(sound: dict[str, Any]) -> None:

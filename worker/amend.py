@@ -56,7 +56,7 @@ def update(mine: Process, row: Work, renewal: Renewal) -> None:
     trained = {name: tensors.pop(name) for name in job.names.trained}
     with mine.blobs.stage() as staged:
         write_tensors(trained, tensors, staged)
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             record = selection.locked(session, asked.id)
             selections.keep(session, mine.blobs, record, selections.CHECKPOINT, staged)
             work.finish(session, renewal.lease, result=told)

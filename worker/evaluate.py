@@ -105,7 +105,7 @@ def judge(mine: Process, row: Work, renewal: Renewal) -> None:
     with mine.blobs.stage() as staged:
         with staged.open("wb") as file:
             np.save(file, found.scores)
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             record = locked(session, job.id)
             blob = mine.blobs.keep(session, staged)
             work.finish(session, renewal.lease, result=told, result_blob=blob)
@@ -163,7 +163,7 @@ def verdict(mine: Process, row: Work, renewal: Renewal) -> None:
     }
     with mine.blobs.stage() as staged:
         staged.write_text(json.dumps(_table(job, trial, methods | {"exact": exact}, found), allow_nan=False))
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             record = locked(session, job.id)
             work.finish(session, renewal.lease)
             evaluations.keep(session, mine.blobs, job.id, staged)

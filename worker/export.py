@@ -38,7 +38,8 @@ def export(mine: Process, row: Work, renewal: Renewal) -> None:
         with staged.open("rb") as file:
             os.fsync(file.fileno())  # here, since others wait for the transaction below
         renewal.tick()
-        with mine.database.transaction() as session:
+        ahead = mine.blobs.ahead(staged, known={staged: sha256})
+        with ahead, mine.database.transaction() as session:
             size = staged.stat().st_size
             refuse_bytes(session, mine.settings, wanted.project_id, {sha256: size})
             hours = mine.settings.export_hours

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
+from app.store import blobs
 from app.store.blobs import BlobStore
 from app.store.db import Database, Message
 from app.store.figures import Figures
@@ -57,7 +58,7 @@ def process() -> Process:
     return Process(
         settings=settings,
         database=Database(settings.database_url, ring),
-        blobs=BlobStore(settings.blob_dir),
+        blobs=blobs.opened(settings.blob_url, settings.blob_dir, settings.blob_cache_bytes),
         owner=f"{socket.gethostname()}:{os.getpid()}",
     )
 

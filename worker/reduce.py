@@ -43,7 +43,7 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
         kept_columns.write(beside, columns)
         if isinstance(job.asked, PerQuery) and job.asked.per_query:
             write_influences(job, blocks, files, matrix, ranked, job.asked.top_k, renewal.tick)
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(matrix, ranked, beside), mine.database.transaction() as session:
             record = locked(session, job.id)
             work.finish(session, renewal.lease)
             if job.asked.by_query:

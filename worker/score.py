@@ -83,7 +83,7 @@ def _deliver(
     """Keeps what `write` puts into a file as the unit's result, and queues what waited for it."""
     with mine.blobs.stage() as staged:
         write(staged)
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             record = locked(session, row.subject)
             blob = mine.blobs.keep(session, staged)
             work.finish(session, renewal.lease, result=result, result_blob=blob)

@@ -46,7 +46,7 @@ def select(mine: Process, row: Work, renewal: Renewal) -> None:
     following = _following(asked)
     with mine.blobs.stage() as staged:
         chosen.write(staged, found)
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             record = selection.locked(session, asked.id)
             selections.keep(session, mine.blobs, record, selections.ROWS, staged)
             record.size = len(found)

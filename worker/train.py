@@ -59,7 +59,7 @@ def prepare(mine: Process, row: Work, renewal: Renewal) -> None:
     bounds = _bounds(job.total, size, sorted(job.kept))
     with ExitStack() as files:
         first = _written(mine, files, job, 0, State(params, {}), held)
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(*first.files), mine.database.transaction() as session:
             record = finished(session, mine, job.id, renewal.lease)
             if record is None:
                 return
@@ -106,6 +106,7 @@ def train(mine: Process, row: Work, renewal: Renewal) -> None:
             "curve": curve.binned(torch.stack(losses).tolist(), start, job.total),
             "seconds": time.monotonic() - began,
         }
+        files.enter_context(mine.blobs.ahead(*(file for one in written for file in one.files)))
         with mine.database.transaction() as session:
             record = locked(session, job.id)
             for one in written:

@@ -55,7 +55,8 @@ def _dataset(mine: Process, row: Work, renewal: Renewal) -> None:
         digests = {name: digest(path) for name, path in files.items()}  # before others wait for us
         renewal.tick()
         sizes = {digests[name]: path.stat().st_size for name, path in files.items()}
-        with mine.database.transaction() as session:
+        known = {path: digests[name] for name, path in files.items()}
+        with mine.blobs.ahead(*known, known=known), mine.database.transaction() as session:
             refuse_bytes(session, mine.settings, dataset.project_id, sizes, in_place_of=row.subject)
             work.finish(session, renewal.lease)
             dataset = session.get_one(Dataset, row.subject)
@@ -77,7 +78,7 @@ def _checkpoint(mine: Process, row: Work, renewal: Renewal) -> None:
         if state:
             held = reading.optimizer_state(mine.settings, renewal, state, expected, staged_state)
         renewal.tick()
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged, staged_state), mine.database.transaction() as session:
             work.finish(session, renewal.lease)
             checkpoint = session.get_one(Checkpoint, row.subject)
             if state:
@@ -103,7 +104,7 @@ def _file(mine: Process, row: Work, renewal: Renewal) -> None:
         if wrong := config.check_task(task):
             raise UserError("shape_mismatch", wrong)
         renewal.tick()
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             trajectories.lock_owner(session, row.subject)
             work.finish(session, renewal.lease)
             trajectories.network_known(session, trajectory_id, config.model_dump(by_alias=True))
@@ -115,7 +116,7 @@ def _base(mine: Process, row: Work, renewal: Renewal, path: Path, below: Expecte
     with mine.blobs.stage() as staged:
         info = reading.checkpoint(mine.settings, renewal, path, below, staged)
         renewal.tick()
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             trajectories.lock_owner(session, row.subject)
             work.finish(session, renewal.lease)
             file = session.get_one(TrajectoryFile, row.subject)
@@ -130,7 +131,7 @@ def _batch_order(mine: Process, row: Work, renewal: Renewal) -> None:
     with tempfile.TemporaryDirectory(dir=mine.blobs.staging) as folder, mine.blobs.stage() as staged:
         info = reading.batch_order(mine.settings, renewal, path, staged, Path(folder))
         renewal.tick()
-        with mine.database.transaction() as session:
+        with mine.blobs.ahead(staged), mine.database.transaction() as session:
             work.finish(session, renewal.lease)
             order = session.get_one(BatchOrder, row.subject)
             trajectories.ready(session, mine.blobs, order, info, staged)

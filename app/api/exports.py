@@ -7,16 +7,16 @@ from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Db
+from app.api.downloads import described, sent
 from app.api.idempotency import Answer, OncePost
 from app.api.jobs.resource import JobIn, Progress, found_job
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.resources import NO_NUL, RETRY_AFTER, Edit, Id, edited, known, named, tagged
+from app.api.resources import NO_NUL, RETRY_AFTER, Edit, Id, edited, named, tagged
 from app.api.scores import Order, refuse_order, scored_job
 from app.api.selections.resource import found_selection
 from app.catalog.base import refusal
@@ -200,13 +200,8 @@ def edit_export(request: Request, export_id: ExportId, edit: Edit, caller: Calle
 @router.get(
     "/{export_id}/content",
     summary="The file of an export",
-    response_class=FileResponse,
-    responses={
-        200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "The file."},
-        206: {"description": "The range asked for."},
-        304: {"description": "It is the version you have."},
-        **responses(404, 409, 410, 416),
-    },
+    response_class=Response,
+    responses=described(*MEDIA_TYPES.values()) | responses(404, 409, 410, 416),
 )
 def get_content(
     request: Request, export_id: ExportId, caller: Caller, database: Db, blobs: Blobs
@@ -217,13 +212,9 @@ def get_content(
     with database.snapshot() as session:
         export = _found(session, caller.project_id, export_id)
         _refuse_without_content(export)
-        path = blobs.path(session, export.blob or "")
-    headers = {"ETag": f'"{export.blob}"', "Cache-Control": "private, no-cache"}
-    if known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    name = export.selection_id or f"{export.job_id}-scores"
-    filename = f"{name}.{export.format}"
-    return FileResponse(path, headers=headers, media_type=MEDIA_TYPES[export.format], filename=filename)
+        name = f"{export.selection_id or f'{export.job_id}-scores'}.{export.format}"
+        kind = MEDIA_TYPES[export.format]
+        return sent(request, session, blobs, export.blob or "", filename=name, media_type=kind)
 
 
 @router.delete("/{export_id}", status_code=204, summary="Delete an export", responses=responses(404))

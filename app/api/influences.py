@@ -6,15 +6,15 @@ from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Db
+from app.api.downloads import BINARY, described, sent
 from app.api.jobs.resource import JobId
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
-from app.api.resources import INT64, known
+from app.api.resources import INT64
 from app.api.scores import scored_job
 from app.store import scores
 from app.store.datasets import name_of
@@ -79,12 +79,8 @@ def list_influences(
 @router.get(
     "/influences/content",
     summary="All influences as one array",
-    response_class=FileResponse,
-    responses={
-        200: {"content": {"application/octet-stream": {}}, "description": "A .npy file."},
-        206: {"description": "The range asked for."},
-        304: {"description": "It is the version you have."},
-    },
+    response_class=Response,
+    responses=described(BINARY) | responses(416),
 )
 def get_influences(request: Request, job_id: JobId, caller: Caller, database: Db, blobs: Blobs) -> Response:
     """The influences [N, K] of N training samples on K query samples, float32 `.npy`, with `ETag`; `Range`
@@ -92,13 +88,8 @@ def get_influences(request: Request, job_id: JobId, caller: Caller, database: Db
     """
     with database.snapshot() as session:
         job = computed(session, caller.project_id, job_id).job
-        path = blobs.path(session, job.influences_blob or "")
-    headers = {"ETag": f'"{job.influences_blob}"', "Cache-Control": "private, no-cache"}
-    if known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return FileResponse(
-        path, headers=headers, media_type="application/octet-stream", filename=f"{job_id}-influences.npy"
-    )
+        name = f"{job_id}-influences.npy"
+        return sent(request, session, blobs, job.influences_blob or "", filename=name, media_type=BINARY)
 
 
 def computed(session: Session, project_id: str, job_id: str) -> Scored:

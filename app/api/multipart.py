@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
 from fastapi import Request
+from fastapi.concurrency import contextmanager_in_threadpool
 from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -19,7 +20,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from app.api.middleware import refuse_if_over
 from app.api.problems import ApiProblem, refused_body
 from app.settings import MIB
-from app.store.blobs import CHUNK, BlobStore
+from app.store.blobs import BlobStore
 
 TEXT_BYTES = 2 * MIB  # of all text fields together: room for a learning rate a step of a long segment
 FIELDS = 32
@@ -28,6 +29,7 @@ CONVERT = (
     "Convert it where you trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), "
     "new_path)."
 )
+CHUNK = MIB  # written at once
 OVERHEAD = TEXT_BYTES + MIB  # what the body may hold beside its file
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -110,7 +112,10 @@ async def received(
             if form.pending >= CHUNK:
                 await asyncio.to_thread(form.write)
         await asyncio.to_thread(form.write, to_disk=True)
-        yield form.finish(required)
+        upload = form.finish(required)
+        known = {one.path: one.sha256 for one in upload.files.values()}
+        async with contextmanager_in_threadpool(blobs.ahead(*known, known=known)):
+            yield upload
 
 
 def refuse_pickle(filename: str, pointer: str = "/file", instead: str = CONVERT) -> None:

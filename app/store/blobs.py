@@ -1,4 +1,4 @@
-"""Content-addressed bytes on a local or shared disk, named by rows that foreign keys protect.
+"""Content-addressed bytes in a place of their own, named by rows that foreign keys protect.
 
 A file is written under a fresh name, then named by a row in the transaction that needs it. Bytes go only
 when no row names them: the row's deletion is tried first, and the database refuses while it is in use.
@@ -7,14 +7,14 @@ when no row names them: the row's deletion is tried first, and the database refu
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import uuid_utils
 from sqlalchemy import delete, func, select
@@ -22,26 +22,46 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.store.db import after_commit, inserting
+from app.store.places import Bucket, Folder, Place, age
 from app.store.tables import Blob, Upload
 
-CHUNK = 1024 * 1024
+log = logging.getLogger(__name__)
+
+
+class Sent(NamedTuple):
+    """A staged file whose bytes are in their place already, not named by a row yet."""
+
+    sha256: str
+    location: str
 
 
 class BlobStore:
-    """Blobs below one folder, which API and workers must share."""
+    """Blobs in one place that API and workers share.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: on a disk of this machine, where what comes in lies until it is kept.
+        place: where blobs are kept; `folder` too, unless given.
+    """
+
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
         self.folder = folder
         self.staging, self.incoming = folder / "staging", folder / "incoming"
         for inside in (self.staging, self.incoming):
             inside.mkdir(parents=True, exist_ok=True)
+        self.place = place or Folder(folder, self.staging, self.incoming)
+        self._sent: dict[Path, Sent] = {}
 
     def path(self, session: Session, sha256: str) -> Path:
-        """Where the bytes lie. Raises FileNotFoundError when no such blob is kept."""
-        location = session.scalar(select(Blob.location).where(Blob.sha256 == sha256))
-        if location is None:
-            raise FileNotFoundError(f"no blob {sha256}")
-        return self.folder / location
+        """A file with the bytes, there as long as this path is held. Raises FileNotFoundError when no such
+        blob is kept.
+        """
+        _, location = self._found(session, sha256)
+        return self.place.path(location)
+
+    def reader(self, session: Session, sha256: str) -> tuple[int, Callable[[int, int], Iterator[bytes]]]:
+        """(how many bytes there are, what gives those from a start to a stop); else as `path`."""
+        size, location = self._found(session, sha256)
+        return size, partial(self.place.read, location)
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
@@ -52,29 +72,50 @@ class BlobStore:
         finally:
             path.unlink(missing_ok=True)
 
+    @contextmanager
+    def ahead(self, *staged: Path, known: Mapping[Path, str] | None = None) -> Iterator[None]:
+        """Sends files across the network before the transaction that keeps them, which others wait for; on a
+        disk there is nothing to do. What was not kept is removed at the end.
+
+        Args:
+            known: digests of the files, where they are known.
+        """
+        if not self.place.remote:
+            yield
+            return
+        try:
+            for path in staged:
+                if path.exists():
+                    sha256 = (known or {}).get(path) or digest(path)
+                    self.place.put(path, location := _fresh(sha256))
+                    self._sent[path] = Sent(sha256, location)
+            yield
+        finally:
+            left = [self._sent.pop(path).location for path in staged if path in self._sent]
+            self._remove(*left)
+
     def keep(self, session: Session, staged: Path, sha256: str | None = None) -> str:
         """Names the staged file by its digest, which is returned; the same content is not kept twice."""
-        sha256 = sha256 or digest(staged)
+        sent = self._sent.get(staged)
+        sha256 = sha256 or (sent.sha256 if sent else digest(staged))
         if session.scalar(select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(read=True)):
             return sha256
-        location = f"{sha256[:2]}/{sha256}-{uuid_utils.uuid7()}"
-        target = self.folder / location
-        target.parent.mkdir(exist_ok=True)
         size = staged.stat().st_size
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        os.utime(staged)  # however long it took to come: `collect` must not take it for a leftover
-        staged.rename(target)
+        if sent:
+            location = self._sent.pop(staged).location
+        else:
+            self.place.put(staged, location := _fresh(sha256))
         row = inserting(session)(Blob).values(sha256=sha256, bytes=size, location=location)
         session.execute(row.on_conflict_do_nothing())
         kept = session.scalar(select(Blob.location).where(Blob.sha256 == sha256).with_for_update(read=True))
         if kept != location:  # somebody kept the same content first
-            target.unlink()
+            self._remove(location)
         return sha256
 
     def forget(self, session: Session, *digests: str | None) -> None:
         """Deletes those of the blobs that nothing names any more; their files go after the commit."""
         session.flush()
+        gone = []
         for sha256 in filter(None, digests):
             location = session.scalar(select(Blob.location).where(Blob.sha256 == sha256))
             if location is None:
@@ -84,53 +125,72 @@ class BlobStore:
                     session.execute(delete(Blob).where(Blob.sha256 == sha256))
             except IntegrityError:
                 continue
-            after_commit(session, partial((self.folder / location).unlink, missing_ok=True))
+            gone.append(location)
+        if gone:
+            after_commit(session, partial(self._remove, *gone))
 
     def collect(self, session: Session, older_than: float = 24 * 3600) -> int:
         """Removes files that no row names and that are older than `older_than` seconds; returns how many."""
-        old = [path for path in self.folder.glob("*/*") if _age(path) > older_than]
+        came = [path for inside in (self.staging, self.incoming) for path in inside.iterdir()]
+        came, old = [path for path in came if age(path) > older_than], list(self.place.old(older_than))
         kept = set(session.scalars(select(Blob.location)))
         coming = session.scalars(select(Upload.id).where(Upload.blob.is_(None)))
         kept |= {f"{self.incoming.name}/{upload_id}" for upload_id in coming}
-        orphans = [path for path in old if str(path.relative_to(self.folder)) not in kept]
-        for path in orphans:
+        came = [path for path in came if str(path.relative_to(self.folder)) not in kept]
+        for path in came:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        return len(orphans)
+        orphans = [location for location in old if location not in kept]
+        self._remove(*orphans)
+        return len(came) + len(orphans)
 
     def usage(self, session: Session) -> tuple[int, int, int]:
-        """(how many blobs there are, their bytes, bytes that are free where they lie)."""
+        """(how many blobs there are, their bytes, bytes that are free on the disk that they come in on)."""
         count, size = session.execute(select(func.count(), func.sum(Blob.bytes))).one()
         return count, int(size or 0), self.free()
 
     def free(self) -> int:
-        """Bytes that are free where blobs lie."""
+        """Bytes that are free on the disk that files come in on."""
         return shutil.disk_usage(self.folder).free
 
     def check(self) -> None:
-        """Raises unless bytes can be written and read back."""
+        """Raises OSError unless bytes can be written and read back."""
         with self.stage() as path:
             path.write_bytes(b"ok")
             if path.read_bytes() != b"ok":
                 raise OSError(f"{self.folder} does not give back what is written to it")
+        self.place.check()
+
+    def _found(self, session: Session, sha256: str) -> tuple[int, str]:
+        """(the bytes it has, its location)."""
+        found = session.execute(select(Blob.bytes, Blob.location).where(Blob.sha256 == sha256)).first()
+        if found is None:
+            raise FileNotFoundError(f"no blob {sha256}")
+        return found.bytes, found.location
+
+    def _remove(self, *locations: str) -> None:
+        """Removes bytes that no row names; what storage that is away keeps of them, `collect` finds later."""
+        if not locations:
+            return
+        try:
+            self.place.remove(*locations)
+        except OSError as problem:
+            log.warning("%d blobs are not removed yet: %s", len(locations), problem)
 
 
-def _age(path: Path) -> float:
-    """Seconds since the path was written to; 0 when it is gone."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+def opened(url: str, folder: Path, cache_bytes: int) -> BlobStore:
+    """The blobs that a `file://` or `s3://` URL tells of; `folder` is where they come in on this machine."""
+    if urlsplit(url).scheme == "file":
+        return BlobStore(folder)
+    return BlobStore(folder, Bucket(url, folder, cache_bytes))
+
+
+def _fresh(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}-{uuid_utils.uuid7()}"
 
 
 def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def parts(file: BinaryIO) -> Iterator[bytes]:
-    """The file in pieces, so that no blob is held in memory whole."""
-    while piece := file.read(CHUNK):
-        yield piece

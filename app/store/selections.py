@@ -91,10 +91,16 @@ def fail(session: Session, blobs: BlobStore, selection: Selection, error: dict[s
         _end(session, blobs, selection, "failed")
 
 
+def blob(session: Session, selection_id: str, role: str) -> str | None:
+    """The digest of the file of this role, if there is one."""
+    found = session.get(SelectionFile, (selection_id, role))
+    return found.blob if found is not None else None
+
+
 def path(session: Session, blobs: BlobStore, selection_id: str, role: str) -> tuple[Path, str] | None:
     """(where the file of this role lies, its digest); None where there is none."""
-    found = session.get(SelectionFile, (selection_id, role))
-    return (blobs.path(session, found.blob), found.blob) if found is not None else None
+    digest = blob(session, selection_id, role)
+    return (blobs.path(session, digest), digest) if digest is not None else None
 
 
 def delete(session: Session, blobs: BlobStore, selection: Selection) -> None:

@@ -34,6 +34,10 @@ class Written(NamedTuple):
     carried: Sequence[str]
     info: dict[str, Any]
 
+    @property
+    def files(self) -> list[Path]:
+        return [self.tensors] if self.optimizer is None else [self.tensors, self.optimizer]
+
 
 def keep(session: Session, blobs: BlobStore, job_id: str, state: Written) -> None:
     """Keeps a state of the job; the caller finishes its unit of work in the same transaction."""

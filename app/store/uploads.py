@@ -7,7 +7,8 @@ bytes of it hold a part is told by the rows alone: what a killed process wrote i
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,15 +92,21 @@ def record_part(session: Session, upload: Upload, number: int, size: int, sha256
     upload.expires_at = _until(hours)
 
 
-def complete(session: Session, blobs: BlobStore, upload: Upload, sha256: str, hours: float) -> None:
-    """All parts are there, and this is the digest of the whole: the file becomes a blob.
-
-    The caller holds the upload's lock. Should the process die before the commit, the parts are still there.
-    """
-    file = path(blobs, upload.id)
+@contextmanager
+def whole(blobs: BlobStore, upload_id: str, sha256: str) -> Iterator[Path]:
+    """The file, whose digest this is, staged to be kept; its parts are still there whatever happens then."""
     with blobs.stage() as staged:
-        os.link(file, staged)
-        upload.blob = blobs.keep(session, staged, sha256)
+        os.link(path(blobs, upload_id), staged)
+        with blobs.ahead(staged, known={staged: sha256}):
+            yield staged
+
+
+def complete(
+    session: Session, blobs: BlobStore, upload: Upload, staged: Path, sha256: str, hours: float
+) -> None:
+    """All parts are there: the `whole` becomes a blob. The caller holds the upload's lock."""
+    file = path(blobs, upload.id)
+    upload.blob = blobs.keep(session, staged, sha256)
     upload.status, upload.sha256, upload.expires_at = "complete", sha256, _until(hours)
     session.flush()
     after_commit(session, lambda: file.unlink(missing_ok=True))

@@ -45,7 +45,7 @@ def show(
         if known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         path = blobs.path(session, dataset.inputs_blob)
-    picture = whole(path, index) if full else thumbnail(path, index)
+    picture = whole(path, index) if full else thumbnail(str(path), index)
     if picture is None:
         raise not_found("picture of sample", str(index))
     return Response(picture, headers=headers, media_type="image/png")
@@ -56,9 +56,11 @@ def whole(path: Path, index: int) -> bytes | None:
 
 
 @lru_cache(KEPT)
-def thumbnail(path: Path, index: int) -> bytes | None:
-    """The picture with a longer side of SIDE pixels at most (paths of blobs are never used twice)."""
-    picture = whole(path, index)
+def thumbnail(path: str, index: int) -> bytes | None:
+    """The picture with a longer side of SIDE pixels at most (no path ever has two contents; a text, since a
+    Path that is remembered is held).
+    """
+    picture = whole(Path(path), index)
     if picture is None:
         return None
     with Image.open(io.BytesIO(picture)) as image:

@@ -82,7 +82,7 @@ def show(
         told["standing"] = selections.progress(session, selection)
         if selection.status == "succeeded":
             told |= _samples(session, blobs, scored, selection, page) | _findings(scored, selection)
-            updated = selections.path(session, blobs, selection_id, selections.CHECKPOINT)
+            updated = selections.blob(session, selection_id, selections.CHECKPOINT)
             told["updated"] = updated is not None
         about = state.of(session, job)
         return render(request, "selection.html", caller=caller, tab="selections", **(about | told))

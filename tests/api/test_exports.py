@@ -93,7 +93,31 @@ def test_parts_of_the_content_and_only_what_changed_are_sent(service: Service, d
     assert part.headers["content-range"] == f"bytes 7-11/{len(CONTENT)}"
     other = service.http.get(path, headers={"Range": "bytes=7-11", "If-Range": '"another"'})
     assert (other.status_code, other.content) == (200, CONTENT)
-    assert service.http.get(path, headers={"Range": "bytes=999-"}).status_code == 416
+    beyond = service.http.get(path, headers={"Range": "bytes=999-"})
+    problem(beyond, 416, "range_not_satisfiable")
+    assert beyond.headers["content-range"] == f"bytes */{len(CONTENT)}"
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "part"),
+    [
+        ("bytes=0-0", CONTENT[:1]),
+        ("bytes=5-", CONTENT[5:]),
+        ("Bytes = -4", CONTENT[-4:]),
+        ("bytes=-999", CONTENT),
+        ("bytes=20-999", CONTENT[20:]),
+        ("bytes=0-1,4-5", None),  # of several ranges, and of what is none, the whole
+        ("bytes=9-5", None),
+        ("bytes=-", None),
+        ("rows=0-1", None),
+    ],
+)
+def test_a_download_goes_on_anywhere(service: Service, done: str, asked_for: str, part: bytes | None) -> None:
+    export = asked(service, done)
+    write(service, export["id"])
+    answer = service.http.get(f"/v1/exports/{export['id']}/content", headers={"Range": asked_for})
+    assert (answer.status_code, answer.content) == ((200, CONTENT) if part is None else (206, part))
+    assert answer.headers["content-length"] == str(len(answer.content))
 
 
 def test_jobs_without_scores_cannot_be_exported(service: Service, job: dict[str, Any]) -> None:

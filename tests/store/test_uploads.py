@@ -35,10 +35,10 @@ def begun(database: Database, blobs: BlobStore) -> str:
 
 
 def complete(database: Database, blobs: BlobStore, upload_id: str) -> None:
-    with database.transaction() as session:
+    with uploads.whole(blobs, upload_id, DIGEST) as staged, database.transaction() as session:
         upload = uploads.get(session, "p", upload_id, lock=True)
         assert upload is not None
-        uploads.complete(session, blobs, upload, DIGEST, 1)
+        uploads.complete(session, blobs, upload, staged, DIGEST, 1)
 
 
 def test_the_spans_are_the_file(database: Database, blobs: BlobStore) -> None:
@@ -49,10 +49,11 @@ def test_the_spans_are_the_file(database: Database, blobs: BlobStore) -> None:
 
 def test_a_completion_that_was_cut_off_can_be_done_again(database: Database, blobs: BlobStore) -> None:
     upload_id = begun(database, blobs)
-    with pytest.raises(ZeroDivisionError), database.transaction() as session:
+    whole = uploads.whole(blobs, upload_id, DIGEST)
+    with pytest.raises(ZeroDivisionError), whole as staged, database.transaction() as session:
         upload = uploads.get(session, "p", upload_id, lock=True)
         assert upload is not None
-        uploads.complete(session, blobs, upload, DIGEST, 1)
+        uploads.complete(session, blobs, upload, staged, DIGEST, 1)
         raise ZeroDivisionError
     assert uploads.path(blobs, upload_id).read_bytes() == CONTENT
     with database.snapshot() as session:

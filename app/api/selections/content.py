@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Db
+from app.api.downloads import BINARY, described, sent
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import RETRY_AFTER, known
@@ -93,12 +93,8 @@ def list_samples(
 @router.get(
     "/checkpoint",
     summary="A deletion's updated checkpoint",
-    response_class=FileResponse,
-    responses={
-        200: {"content": {"application/octet-stream": {}}, "description": "A .safetensors file."},
-        206: {"description": "The range asked for."},
-        304: {"description": "It is the version you have."},
-    },
+    response_class=Response,
+    responses=described(BINARY) | responses(416),
 )
 def get_checkpoint(
     request: Request, selection_id: SelectionId, caller: Caller, database: Db, blobs: Blobs
@@ -108,19 +104,14 @@ def get_checkpoint(
     """
     with database.snapshot() as session:
         _chosen(session, blobs, caller.project_id, selection_id)
-        file = selections.path(session, blobs, selection_id, selections.CHECKPOINT)
-    if file is None:
-        detail = (
-            "There is no updated checkpoint: one comes with a deletion, unless it says checkpoint: false."
-        )
-        raise ApiProblem(409, "not_computed", detail)
-    path, digest = file
-    headers = {"ETag": f'"{digest}"', "Cache-Control": "private, no-cache"}
-    if known(request, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return FileResponse(
-        path, headers=headers, media_type="application/octet-stream", filename=f"{selection_id}.safetensors"
-    )
+        digest = selections.blob(session, selection_id, selections.CHECKPOINT)
+        if digest is None:
+            detail = (
+                "There is no updated checkpoint: one comes with a deletion, unless it says checkpoint: false."
+            )
+            raise ApiProblem(409, "not_computed", detail)
+        name = f"{selection_id}.safetensors"
+        return sent(request, session, blobs, digest, filename=name, media_type=BINARY)
 
 
 @router.get(

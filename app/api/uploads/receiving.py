@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import os
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -19,28 +17,22 @@ from fastapi import Request
 
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
+from app.store.locks import WRITE, lock
 from app.store.tables import UploadPart
 from app.store.uploads import Span
 
 BATCH = 1024**2  # what stays in a core's cache from one digest to the next, and on to the disk
-FLOCK = "hhqqi0q"  # struct flock on 64-bit Linux: type, whence, start, length, pid
 Hash = Any
 
 
 @contextmanager
 def held(path: Path, span: Span) -> Iterator[int]:
-    """A descriptor of the file, these bytes of it locked against every other writer; 409 if one has them.
-
-    The lock belongs to the descriptor and goes with it, also when the process is killed.
-    """
+    """A descriptor of the file, these bytes of it locked against every other writer; 409 if one has them."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        wanted = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, span.start, span.length, 0)
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
-        except BlockingIOError:
+        if not lock(descriptor, WRITE, *span):
             detail = "Another request is writing there just now; ask again in a moment."
-            raise ApiProblem(409, "part_in_flight", detail, headers=RETRY_AFTER) from None
+            raise ApiProblem(409, "part_in_flight", detail, headers=RETRY_AFTER)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from functools import partial
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -197,10 +198,10 @@ def complete_upload(
         with database.snapshot() as session:
             return found_upload(session, caller.project_id, upload_id)
 
-    def act(session: Session, sha256: str | None = None) -> Answer:
+    def act(session: Session, staged: FilePath | None = None, sha256: str = "") -> Answer:
         row = found_upload(session, caller.project_id, upload_id, lock=True)
-        if row.status != "complete" and sha256 is not None:
-            uploads.complete(session, blobs, row, sha256, settings.upload_hours)
+        if row.status != "complete" and staged is not None:
+            uploads.complete(session, blobs, row, staged, sha256, settings.upload_hours)
         return Answer(200, shown(session, row))
 
     if (upload := read()).status == "complete":
@@ -209,7 +210,8 @@ def complete_upload(
         if read().status == "complete":  # somebody else's request has just done it
             return once.run(act)
         sha256 = _digest(descriptor, caller.project_id, upload_id, database, digests)
-        answer = once.run(partial(act, sha256=sha256))
+        with uploads.whole(blobs, upload_id, sha256) as staged:
+            answer = once.run(partial(act, staged=staged, sha256=sha256))
     digests.forget(upload_id)
     return answer
 
