@@ -157,7 +157,21 @@ def test_a_query_each_costs_a_query_each() -> None:
         assert together.cost(extent(1000)) < each.cost(extent(1000)) <= 10 * together.cost(extent(1000))
 
 
+def test_an_influence_function_costs_by_the_checkpoints_that_take_part() -> None:
+    run = extent(100, steps=(0, 10, 20))
+    asked = {"name": "influence_function", "curvature": "kronecker"}
+    kronecker, query = 2 * (1 + 3) * 100, 3 * 10
+    last = method.validate_python(asked)
+    assert [last.shared(run, k) for k in range(3)] == [0, 0, query + kronecker]
+    everyone = method.validate_python(asked | {"checkpoints": "all"})
+    assert [everyone.shared(run, k) for k in range(3)] == [0, query + kronecker, query + kronecker]
+    assert [everyone.per_sample(run, k) for k in range(3)] == [1, 3, 3]
+
+
 def test_only_what_is_drawn_can_be_repeated() -> None:
+    assert DiffIn(name="diff_in", curvature="kronecker").draws(
+        extent(50)
+    )  # along what is drawn of each sample
     few = DiffIn(name="diff_in", hessian_samples=50)
     assert few.draws(extent(100)) and not few.draws(extent(50))
     steps = DiffIn(name="diff_in", hessian_samples=50, resolution="steps")

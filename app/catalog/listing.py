@@ -104,12 +104,13 @@ _ENTRIES = (
     MethodEntry(
         InfluenceFunction,
         "Influence function",
-        "harmful(z) = -⟨G_z(θ_T), (C + damping)⁻¹ ∇L_V(θ_T)⟩/N with the Gauss-Newton matrix C, by conjugate "
-        "gradients, at the last checkpoint: what to ask when it is the only one.",
+        "harmful(z) = -⟨G_z(θ), (C + damping)⁻¹ ∇L_V(θ)⟩/N with the Gauss-Newton matrix C, by conjugate "
+        "gradients or as a Kronecker product, at the last checkpoint or the mean over all.",
         needs_query=True,
         needs=("one checkpoint", "query"),
         passes_per_sample=DIRECTIONAL,
-        curvature="cg_steps Gauss-Newton products over hessian_samples samples at the last checkpoint",
+        curvature="cg_steps Gauss-Newton products over hessian_samples samples at each checkpoint that takes "
+        "part; kronecker: two passes of their gradients",
     ),
     MethodEntry(
         SelfInfluence,

@@ -16,6 +16,7 @@ from app.catalog.options import (
     DIRECTIONAL,
     GRADIENT,
     HVP,
+    KRONECKER,
     MIXED,
     Extent,
     Options,
@@ -69,7 +70,8 @@ class DiffIn(Repeatable, PerQuery):
         return self.resolution != "segments"
 
     def draws(self, extent: Extent) -> bool:
-        drawn = self.hessian_samples is not None and self.hessian_samples < extent.num_train
+        few = self.hessian_samples is not None and self.hessian_samples < extent.num_train
+        drawn = few or self.curvature == "kronecker"
         return drawn and any(self._averaged(extent, k) for k in range(len(extent.steps)))
 
     def per_sample(self, extent: Extent, k: int) -> int:
@@ -84,7 +86,7 @@ class DiffIn(Repeatable, PerQuery):
         if self._averaged(extent, k):
             curvature = min(self.hessian_samples or extent.num_train, extent.num_train)
             if self.curvature == "kronecker":
-                passes += 2 * (1 + GRADIENT) * curvature
+                passes += KRONECKER * curvature
             else:
                 passes += self.queries(extent) * self.lanczos_steps * HVP * curvature
         return passes
@@ -165,8 +167,22 @@ class TracIn(Restrictable, PerQuery):
 
 class InfluenceFunction(Repeatable, PerQuery):
     name: Literal["influence_function"]
-    damping: float = Field(
-        0.01, gt=0, le=1e6, description="Added to the Gauss-Newton matrix's diagonal before it is inverted."
+    checkpoints: Literal["last", "all"] = Field(
+        "last",
+        description="Where it is taken: at the last checkpoint, or the mean over all that were trained, "
+        "which tells better what to expect of such a run.",
+    )
+    curvature: Literal["ggn", "kronecker"] = Field(
+        "ggn",
+        description="C: the generalized Gauss-Newton matrix, or that one as an eigenvalue-corrected "
+        "Kronecker product for each tensor: no iterations, and the same cost for any number of queries.",
+    )
+    damping: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Added to the matrix's diagonal before it is inverted; null: 0.01, with `kronecker` a "
+        "thousandth of each tensor's mean eigenvalue.",
     )
     cg_steps: int = Field(100, ge=1, le=10_000, description="Of conjugate gradients, at most.")
     hessian_samples: Samples | None = Field(
@@ -174,16 +190,23 @@ class InfluenceFunction(Repeatable, PerQuery):
     )
 
     def draws(self, extent: Extent) -> bool:
-        return self.hessian_samples is not None and self.hessian_samples < extent.num_train
+        few = self.hessian_samples is not None and self.hessian_samples < extent.num_train
+        return few or self.curvature == "kronecker"
 
     def per_sample(self, extent: Extent, k: int) -> int:
-        return DIRECTIONAL * self.queries(extent) if k == extent.last else 1
+        return DIRECTIONAL * self.queries(extent) if self._counts(extent, k) else 1
 
     def shared(self, extent: Extent, k: int) -> int:
-        if k < extent.last:
+        if not self._counts(extent, k):
             return 0
         curvature = min(self.hessian_samples or extent.num_train, extent.num_train)
+        if self.curvature == "kronecker":
+            return GRADIENT * extent.num_query + KRONECKER * curvature
         return GRADIENT * extent.num_query + self.queries(extent) * self.cg_steps * HVP * curvature
+
+    def _counts(self, extent: Extent, k: int) -> bool:
+        """Whether checkpoint k takes part."""
+        return k == extent.last or (self.checkpoints == "all" and extent.steps[k] > 0)
 
 
 class WithoutQuery(Options):

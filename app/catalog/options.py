@@ -1,7 +1,8 @@
 """What the options of all methods share, and how the cost of a method is counted.
 
 Costs are counted in forward passes of one sample: a gradient or a directional derivative counts 3, a
-Hessian-vector product 9, a mixed second directional derivative 8.
+Hessian-vector product 9, a mixed second directional derivative 8, a Kronecker product of curvature two
+gradients and two passes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import Field, model_validator
 from app.catalog.base import Strict, refusal
 
 GRADIENT, DIRECTIONAL, HVP, MIXED = 3, 3, 9, 8
+KRONECKER = 2 * (1 + GRADIENT)
 BATCH = 64  # where a trajectory does not say its batch size
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]

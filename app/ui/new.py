@@ -36,7 +36,7 @@ IN_WORDS = {
     "diff_in": "How each training sample moved the query loss over the whole run: the method to begin with.",
     "diff_in_eq9": "The formula as it was published, to reproduce its figures.",
     "tracin": "The first-order part of Diff-In alone: cheaper, and rougher.",
-    "influence_function": "By the last checkpoint only: for when there is one.",
+    "influence_function": "One Newton step: at the last checkpoint, where it is the only one, or at all.",
     "self_influence": "What each sample did to its own loss: outliers and wrong labels, with no query set.",
     "grad_norm": "How hard each sample pulled at the network, with no query set.",
     "el2n": "How wrong the predictions are, early in the run above all, with no query set.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from worker.influence import kronecker as module
 from worker.influence.errors import NonFiniteError
 from worker.influence.kronecker import Functions, Kronecker, curvature_draw, kronecker
 from worker.influence.lanczos import phi_psi
+from worker.influence.score import score, score_queries
 from worker.influence.task import Loss, Task, Tensors
-from worker.influence.trajectory import Arrays, Checkpoint
+from worker.influence.trajectory import Arrays, Checkpoint, Schedule, Trajectory
 
 F64 = torch.float64
 
@@ -60,6 +62,37 @@ def test_one_row_of_weights_has_its_own_matrix(
     for function, image in zip(FUNCTIONS, found.apply(each(*FUNCTIONS), {"weight": vectors}), strict=True):
         assert close(image["weight"][:, 0], vectors[:, 0] @ of_matrix(function, dense(used)))
     assert found.largest == pytest.approx(float(torch.linalg.eigvalsh(dense(used))[-1]))
+
+
+@pytest.mark.parametrize("damping", [0.3, None])
+def test_the_influence_function_solves_by_it(
+    regression: tuple[Task, Checkpoint, Arrays], damping: float | None
+) -> None:
+    task, checkpoint, data = regression
+    query = Arrays(torch.randn(5, 6, dtype=F64), torch.randn(5, dtype=F64))
+    schedule = Schedule((10,), (checkpoint.learning_rates,), None, train_size=40, weight_decay=0.02)
+    options = {"curvature": "kronecker", "hessian_samples": None, "damping": damping}
+    at = task, Trajectory([checkpoint], schedule), data, query
+    found = score_queries("influence_function", *at, options=options)
+    matrix = dense(data) + 0.02 * torch.eye(6)
+    matrix = matrix + torch.eye(6) * (matrix.trace() / 6 / 1000 if damping is None else damping)
+    weight = checkpoint.params["weight"][0]
+    gradients = [2 * (part.inputs @ weight - part.targets)[:, None] * part.inputs for part in (data, query)]
+    assert close(found, -gradients[0] @ torch.linalg.solve(matrix, gradients[1].T) / 40, 1e-8)
+    assert close(score("influence_function", *at, options=options).scores, found.mean(1))
+
+
+def test_a_tensor_that_no_sample_moves_says_nothing(regression: tuple[Task, Checkpoint, Arrays]) -> None:
+    _, checkpoint, data = regression
+    network = nn.Linear(6, 1, dtype=F64)
+    still = Arrays(torch.zeros_like(data.inputs), data.targets)
+    params = {name: p.detach() for name, p in network.named_parameters()}
+    schedule = Schedule((10,), (checkpoint.learning_rates,), None, train_size=40)
+    trajectory = Trajectory([replace(checkpoint, params=params)], schedule)
+    at = Task(network, "mse"), trajectory, still, data
+    found = score("influence_function", *at, options={"curvature": "kronecker"}).scores
+    slopes = [2 * (network(part.inputs)[:, 0] - part.targets).detach() for part in (still, data)]
+    assert close(found, -slopes[0] * slopes[1].mean() / (2 * 1.001) / 40)
 
 
 def test_a_ridge_is_added_to_every_eigenvalue(regression: tuple[Task, Checkpoint, Arrays]) -> None:

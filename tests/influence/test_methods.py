@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from tests.influence import reference
 from tests.influence.conftest import RATES, STEPS, Run, close
 from worker.influence import gradients
+from worker.influence.influence_function import InfluenceFunctionOptions, share
 from worker.influence.methods import METHODS
 from worker.influence.score import Result
-from worker.influence.trajectory import draw_rows
+from worker.influence.trajectory import Schedule, draw_rows
 
 EXHAUSTED = 100  # Lanczos steps; the network has fewer parameters
 
@@ -157,6 +159,23 @@ def test_the_influence_function_is_a_damped_newton_step(run: Run) -> None:
     assert result.contributions[:-1].abs().max() == 0
 
 
+@pytest.mark.parametrize("curvature", ["ggn", "kronecker"])
+def test_the_influence_function_of_all_checkpoints_is_the_mean_over_them(run: Run, curvature: str) -> None:
+    options: dict[str, Any] = {"curvature": curvature, "damping": 0.3}
+    together = run.score("influence_function", checkpoints="all", **options)
+    for k, row in enumerate(together.contributions):
+        schedule = replace(run.schedule, steps=STEPS[: k + 1], learning_rates=RATES[: k + 1])
+        until = replace(run, checkpoints=run.checkpoints[: k + 1], schedule=schedule)
+        assert close(row, until.score("influence_function", **options).scores / 3, 1e-5)
+
+
+def test_the_state_before_the_first_step_takes_part_where_there_is_no_other() -> None:
+    everyone = InfluenceFunctionOptions(checkpoints="all")
+    schedule = Schedule((0, 3, 8), ((), (0.1,) * 3, (0.1,) * 5), total_steps=None, train_size=20)
+    assert [share(schedule, k, everyone) for k in range(3)] == [0, 0.5, 0.5]
+    assert share(replace(schedule, steps=(0,), learning_rates=((),)), 0, everyone) == 1
+
+
 def test_self_influence_is_the_gradients_square(run: Run) -> None:
     rows = [
         sum(rates) / 20 * state.gradients.square().sum(1)
@@ -214,6 +233,7 @@ def test_losses_and_predictions_come_with_every_method(run: Run, method: str) ->
         ("diff_in_eq9", {"target": "self"}),
         ("tracin", {}),
         ("influence_function", {"damping": 0.5}),
+        ("influence_function", {"damping": 0.5, "checkpoints": "all", "curvature": "kronecker"}),
         ("self_influence", {}),
         ("grad_norm", {}),
         ("el2n", {}),

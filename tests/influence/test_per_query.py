@@ -23,6 +23,13 @@ EXACT: dict[str, dict[str, Any]] = {
     "diff_in, hessian": {"hessian_samples": None, "lanczos_steps": 100},
     "tracin": {},
     "influence_function": {"damping": 0.3, "hessian_samples": None, "cg_steps": 1000},
+    "influence_function, all": {
+        "checkpoints": "all",
+        "damping": 0.3,
+        "hessian_samples": None,
+        "cg_steps": 1000,
+    },
+    "influence_function, kronecker": {"checkpoints": "all", "curvature": "kronecker"},
 }
 HESSIAN = "diff_in, hessian"  # seconds a case; one of its tests is quick
 CASES = [pytest.param(case, marks=[pytest.mark.slow] if case == HESSIAN else []) for case in EXACT]

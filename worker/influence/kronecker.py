@@ -81,7 +81,7 @@ def kronecker(
         ValueError: the loss has no curvature of this kind.
     """
     if task.loss not in ("cross_entropy", "bce_with_logits", "mse"):
-        raise ValueError(f"Kronecker curvature knows no loss by {task.loss}: take the Hessian")
+        raise ValueError(f"Kronecker curvature knows no loss by {task.loss}: take another")
     wanted = range(len(data)) if rows is None else rows
 
     def gradients(stream: int) -> Iterator[Tensors]:

@@ -19,7 +19,7 @@ from worker.influence.diff_in import DiffInOptions, curvature_rows, kronecker_se
 from worker.influence.errors import ensure_finite_vector
 from worker.influence.gauss_newton import Factor, factor, num_outputs
 from worker.influence.gradients import rows_of, sample_gradients
-from worker.influence.influence_function import InfluenceFunctionOptions
+from worker.influence.influence_function import InfluenceFunctionOptions, kronecker_step
 from worker.influence.lanczos import phi_psi
 from worker.influence.memory import over_chunks
 from worker.influence.methods import METHODS
@@ -64,22 +64,28 @@ def influence_sweep(
     chunk: int,
     options: Options,
 ) -> Sweep:
-    """vectors {"s"}: (C + δI)⁻¹ ∇ℓ_q at the last checkpoint; {"constant": 0 for each query} at the others."""
+    """vectors {"s"}: (C + δI)⁻¹ ∇ℓ_q, the share of a checkpoint that takes part; {"constant": 0 for each
+    query} at the others."""
     o = read(InfluenceFunctionOptions, options)
     checkpoint, schedule = trajectory.checkpoints[k], trajectory.schedule
-    if k < len(schedule.steps) - 1:
+    share = influence_function.share(schedule, k, o)
+    if not share:
         return Sweep({"constant": {"contribution": torch.zeros(len(query_of(query)), dtype=torch.float64)}})
-    if not _has_factor(task, checkpoint, train):
+    if o.curvature == "ggn" and not _has_factor(task, checkpoint, train):
         sweep = partial(influence_function.sweep, task, trajectory, k, train)
         alone = [sweep(one, None, seed=seed, chunk=chunk, options=options) for one in _each(query_of(query))]
         return _stack([replace(swept, vectors={"s": swept.vectors["x"]}) for swept in alone])
     gradients = query_gradients(task, checkpoint, query, chunk)
     ensure_finite_vector("The gradient of a query's loss", checkpoint.step, gradients)
-    c = _factor(task, trajectory, k, train, o.hessian_samples, seed=seed, chunk=chunk)
-    ridge = o.damping + (0.0 if schedule.decoupled else schedule.weight_decay)
-    [s] = c.apply([lambda values: 1 / (values + ridge)], rows_of(gradients))
-    notes = {"lambda_max": c.largest}
-    return Sweep({"s": _named(s, checkpoint.params)}, notes=notes).checked(checkpoint.step)
+    if o.curvature == "kronecker":
+        s, notes = kronecker_step(task, trajectory, k, train, gradients, seed=seed, chunk=chunk, o=o)
+    else:
+        c = _factor(task, trajectory, k, train, o.hessian_samples, seed=seed, chunk=chunk)
+        ridge = influence_function.ggn_ridge(schedule, o)
+        [flat] = c.apply([lambda values: 1 / (values + ridge)], rows_of(gradients))
+        s, notes = _named(flat, checkpoint.params), {"lambda_max": c.largest}
+    s = {name: share * part for name, part in s.items()}
+    return Sweep({"s": s}, notes=notes).checked(checkpoint.step)
 
 
 def diff_in_sweep(
