@@ -9,6 +9,7 @@ TOO_LARGE = (
     "smaller inputs."
 )
 TITLES = {
+    "insufficient_storage": "There is no room left",
     "internal_error": "The service failed",
     "non_finite": "Not a finite number",
     "quota_exceeded": "The project has what it may have",
@@ -30,6 +31,26 @@ def problem(
         "fault": fault,
         "errors": errors or [],
     }
+
+
+def failed(kind: str, crash: BaseException) -> dict[str, Any]:
+    """The problem of a unit of work that crashed in every attempt."""
+    return problem(
+        "internal_error",
+        f"The service failed at this ({kind}) in every attempt; the last one: {type(crash).__name__}: "
+        f"{crash}. The workers' logs hold the trace.",
+        fault="service",
+    )
+
+
+def no_room(kind: str) -> dict[str, Any]:
+    """The problem of a unit of work that found the disk full in every attempt."""
+    return problem(
+        "insufficient_storage",
+        f"There was no room left where the service keeps its files or its database, in any attempt at this "
+        f"({kind}). Its operator has to free some (docs/operations.md); then ask for the same again.",
+        fault="service",
+    )
 
 
 class UserError(Exception):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
+from app.store.full import disk_full
 from worker import loading
 from worker.fence import Bounds, BoundsError, Fence, Json
 from worker.influence.networks import ExpectedTensors, TensorSpec
@@ -102,6 +103,8 @@ def _refusing(load: Callable[[Json], Json]) -> Callable[[Json], Json]:
         try:
             return load(argument)
         except LoadError as refused:
+            if disk_full(refused):
+                raise  # it is not the file's fault
             told = {"code": refused.code, "detail": refused.detail, "errors": refused.errors}
             return {"refused": told}
 

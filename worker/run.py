@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app import logs, tracing
 from app.settings import Settings
 from app.store import jobs, selections, sweeper, trajectories, turns, usage, work
+from app.store.full import disk_full
 from app.store.tables import Job, Work
 from app.store.work import Lease, LeaseLostError
 from worker.amend import update
@@ -20,7 +21,7 @@ from worker.evaluate import judge, reproduce, retrain, survey, verdict
 from worker.export import export
 from worker.lease import CancelledError, Renewal
 from worker.plan import plan
-from worker.problems import UserError, problem
+from worker.problems import UserError, failed, no_room
 from worker.process import Process, process, queues, stopping
 from worker.reduce import reduce
 from worker.score import block, sweep
@@ -182,13 +183,11 @@ def _end(mine: Process, row: Work, error: dict[str, Any]) -> None:
 
 def _retry(mine: Process, row: Work, crash: Exception) -> None:
     mine.at_hand.clear()
-    # What was away for a moment (a disk, a driver) gets time to come back.
-    stopping.wait(min(0.5 * 2**row.failures, mine.settings.lease_seconds / 3))
-    error = problem(
-        "internal_error",
-        f"The service failed at this ({row.kind}) in every attempt; the last one: {type(crash).__name__}: "
-        f"{crash}. The workers' logs hold the trace.",
-        fault="service",
-    )
+    settings = mine.settings
+    # What was away for a moment (a driver, a file server) gets time to come back, a full disk more.
+    if disk_full(crash):
+        error, seconds = no_room(row.kind), settings.lease_seconds * 2**row.failures
+    else:
+        error, seconds = failed(row.kind, crash), min(0.5 * 2**row.failures, settings.lease_seconds / 3)
     with mine.database.transaction() as session:
-        sweeper.put_back(session, mine.blobs, row, mine.settings.max_attempts, error)
+        sweeper.put_back(session, mine.blobs, row, settings.max_attempts, error, seconds=seconds)

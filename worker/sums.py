@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +98,7 @@ def write_influences(
         blocks: by the samples they begin with, those of the same samples in the order they are added up.
     """
     shape = len(job.train), len(job.queries)
-    matrix = np.lib.format.open_memmap(matrix_path, "w+", np.dtype("<f4"), shape)
+    matrix = mapped(matrix_path, shape)
     for start, same in groupby(blocks, key=lambda unit: int(unit.payload["start"])):
         total: Floats | float = 0.0
         for unit in same:
@@ -108,3 +110,14 @@ def write_influences(
     matrix.flush()
     with ranked_path.open("wb") as file:
         np.save(file, strongest(matrix, job.queries, top))
+
+
+def mapped(path: Path, shape: tuple[int, int]) -> np.memmap[Any, Any]:
+    """A new `.npy` of float32 zeros, to be written to by place. Raises OSError when it finds no room.
+
+    Room is taken first: where a mapped page finds none, the process is ended (SIGBUS).
+    """
+    matrix = np.lib.format.open_memmap(path, "w+", np.dtype("<f4"), shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return matrix

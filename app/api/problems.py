@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.store import db
+from app.store.full import disk_full
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ TITLES = {
     "export_not_finished": "The export has no content yet",
     "forbidden": "The key does not allow this",
     "idempotency_key_reused": "This Idempotency-Key belongs to another request",
-    "insufficient_storage": "There is no room for the file",
+    "insufficient_storage": "There is no room left",
     "in_use": "Something still uses this",
     "input_not_ready": "An input is still being validated",
     "internal_error": "The service failed",
@@ -116,6 +117,13 @@ TITLES = {
     "upload_incomplete": "The upload is not complete",
     "unsupported_media_type": "The body has another media type than expected",
 }
+
+
+NO_ROOM = (
+    "There is no room left where the service keeps its files or its database, so nothing of this request was "
+    "kept. Have its operator free some, or delete what you no longer need; then send the request again. A "
+    "file that comes in parts goes on after the parts that are there."
+)
 
 
 class FieldError(BaseModel):
@@ -195,7 +203,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
-PROBLEMS = responses(400, 401, 403, 408, 422, 429, 503)
+PROBLEMS = responses(400, 401, 403, 408, 422, 429, 503, 507)
 
 
 def install(app: FastAPI) -> None:
@@ -203,6 +211,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(RequestValidationError)(_validation)
     app.exception_handler(ClientDisconnect)(_disconnected)
+    app.exception_handler(OSError)(_full)
     app.exception_handler(SQLAlchemyError)(_database)
     app.exception_handler(Exception)(_crash)
 
@@ -231,6 +240,8 @@ def _disconnected(request: Request, _exc: ClientDisconnect) -> Response:
 
 
 def _database(request: Request, exc: SQLAlchemyError) -> Response:
+    if disk_full(exc):
+        return _full(request, exc)
     if not db.away(exc):
         raise exc  # our mistake, not the database's
     log.warning("request %s: %s", request_id(request), exc)
@@ -239,6 +250,13 @@ def _database(request: Request, exc: SQLAlchemyError) -> Response:
         "Idempotency-Key, so that it is done once."
     )
     return answered(request, ApiProblem(503, "database_away", detail, headers={"Retry-After": "1"}))
+
+
+def _full(request: Request, exc: Exception) -> Response:
+    if not disk_full(exc):
+        raise exc
+    log.error("request %s found no room left: %s", request_id(request), exc)
+    return answered(request, ApiProblem(507, "insufficient_storage", NO_ROOM))
 
 
 def _crash(request: Request, exc: Exception) -> Response:

@@ -21,7 +21,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.store.db import after_commit, inserting
+from app.store.db import after_commit, after_rollback, inserting
 from app.store.places import Bucket, Folder, Place, age
 from app.store.tables import Blob, Upload
 
@@ -105,6 +105,7 @@ class BlobStore:
             location = self._sent.pop(staged).location
         else:
             self.place.put(staged, location := _fresh(sha256))
+        after_rollback(session, partial(self._remove, location))
         row = inserting(session)(Blob).values(sha256=sha256, bytes=size, location=location)
         session.execute(row.on_conflict_do_nothing())
         kept = session.scalar(select(Blob.location).where(Blob.sha256 == sha256).with_for_update(read=True))

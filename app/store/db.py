@@ -97,8 +97,16 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """A session that commits at the end of the block, or rolls back when the block raises."""
         with Session(self.engine, expire_on_commit=False) as session:
-            with session.begin():
-                yield session
+            try:
+                with session.begin():
+                    yield session
+                    session.info["committing"] = True
+            except BaseException:
+                # whether a commit that broke off was done, SQLite knows, a server out of reach may not
+                if "committing" not in session.info or self.engine.dialect.name == "sqlite":
+                    for undo in session.info.pop("after_rollback", []):
+                        undo()
+                raise
             messages: list[Message] = session.info.pop("messages", [])
             afterwards: list[Callable[[], None]] = session.info.pop("after_commit", [])
         for act in afterwards:
@@ -125,6 +133,11 @@ def ring_after_commit(session: Session, *messages: Message) -> None:
 def after_commit(session: Session, act: Callable[[], None]) -> None:
     """`act` once this transaction is safe: for what a database cannot roll back, such as deleting a file."""
     session.info.setdefault("after_commit", []).append(act)
+
+
+def after_rollback(session: Session, act: Callable[[], None]) -> None:
+    """`act` once this transaction is certain to have changed nothing."""
+    session.info.setdefault("after_rollback", []).append(act)
 
 
 def connect(url: str) -> Engine:

@@ -111,8 +111,10 @@ def put_back(
     error: dict[str, Any],
     *,
     overdue: bool = False,
+    seconds: float = 0.0,
 ) -> bool:
-    """Queues the next attempt of a unit, or ends what it belongs to with `error` when none is left.
+    """Queues the next attempt of a unit, to be taken after so many seconds, or ends what it belongs to with
+    `error` when none is left.
 
     False where there was nothing to do: it is gone, or somebody else's.
     """
@@ -126,7 +128,7 @@ def put_back(
         return False
     if job is not None and job.status == "cancelling":
         jobs.unit_stopped(session, blobs, job, unit)
-    elif not work.retry(session, unit, max_attempts):
+    elif not work.retry(session, unit, max_attempts, seconds):
         give_up(session, blobs, unit.subject, error)
     return True
 

@@ -34,8 +34,8 @@ def next_unit(session: Session, queues: Sequence[str], may_begin: Callable[[str]
 
 def short_waits(session: Session, queues: Sequence[str]) -> bool:
     """Whether an upload or an export is queued that this worker, which serves `queues`, could take."""
-    waiting = select(Work.id).where(Work.queue == SHORT, Work.status == "queued").limit(1)
-    return SHORT in queues and session.scalar(waiting) is not None
+    waiting = select(Work.id).where(Work.queue == SHORT, Work.status == "queued", work.is_due())
+    return SHORT in queues and session.scalar(waiting.limit(1)) is not None
 
 
 def served(session: Session, unit: Work) -> None:
@@ -49,7 +49,8 @@ def served(session: Session, unit: Work) -> None:
 def _in_turn(session: Session, queues: Sequence[str]) -> Sequence[str]:
     """The projects that have queued units, in the order they are to be served."""
     here = Work.queue.in_(queues)
-    waiting = select(Work.project_id).where(here, Work.status == "queued").distinct().subquery()
+    queued = here, Work.status == "queued", work.is_due()
+    waiting = select(Work.project_id).where(*queued).distinct().subquery()
     running = select(Work.project_id, func.count().label("units")).where(here, Work.status == "running")
     busy = running.group_by(Work.project_id).subquery()
     query = (
@@ -63,7 +64,7 @@ def _in_turn(session: Session, queues: Sequence[str]) -> Sequence[str]:
 
 def _of(session: Session, project_id: str, queues: Sequence[str], may_begin: bool) -> Work | None:
     """The project's next queued unit."""
-    queued = [Work.queue.in_(queues), Work.status == "queued", Work.project_id == project_id]
+    queued = [Work.queue.in_(queues), Work.status == "queued", Work.project_id == project_id, work.is_due()]
     if not may_begin:
         queued.append(Work.subject.not_in(select(Job.id).where(Job.status == "queued")))
     query = select(Work).outerjoin(Turn, Turn.whose == Work.subject).where(*queued)

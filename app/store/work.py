@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import CursorResult, Update, delete, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Update, delete, func, select, update
 from sqlalchemy.orm import Session
 from structlog.contextvars import get_contextvars
 
@@ -126,8 +126,13 @@ def postpone(session: Session, lease: Lease, seconds: float) -> None:
 
 def next_of(session: Session, subject: str) -> Work | None:
     """Some queued unit of `subject`, for a worker that has its data at hand."""
-    query = select(Work).where(Work.subject == subject, Work.status == "queued")
+    query = select(Work).where(Work.subject == subject, Work.status == "queued", is_due())
     return session.scalar(query.order_by(Work.id).limit(1))
+
+
+def is_due() -> ColumnElement[bool]:
+    """Whether a unit may be taken by now."""
+    return Work.due_at.is_(None) | (Work.due_at <= epoch())
 
 
 def ring(session: Session, row: Work) -> None:
@@ -157,9 +162,13 @@ def give_back(session: Session, lease: Lease) -> None:
     _requeue(session, lease.work_id, lease.attempt, failures=0)
 
 
-def retry(session: Session, row: Work, max_attempts: int) -> bool:
-    """Queues the next attempt of a running unit whose attempt failed; False after the last one."""
-    return row.failures + 1 < max_attempts and _requeue(session, row.id, row.attempt, failures=1)
+def retry(session: Session, row: Work, max_attempts: int, seconds: float = 0.0) -> bool:
+    """Queues the next attempt of a running unit whose attempt failed, to be taken after so many seconds.
+    False after the last one.
+    """
+    return row.failures + 1 < max_attempts and _requeue(
+        session, row.id, row.attempt, failures=1, seconds=seconds
+    )
 
 
 def release(session: Session, subject: str, stage: str) -> None:
@@ -198,8 +207,11 @@ def overdue(session: Session, limit: int = 100) -> Sequence[Work]:
 
 
 def ring_again(session: Session, queues: Sequence[str], older_than: float, limit: int = 100) -> int:
-    """Rings for the oldest queued units nobody came for: the broker has lost the message."""
-    late = Work.rung_at < epoch() - older_than
+    """Rings for the oldest queued units nobody came for: the broker has lost the message, or they were not
+    due then.
+    """
+    due_since = (Work.due_at > Work.rung_at) & (Work.due_at <= epoch())
+    late = (Work.rung_at < epoch() - older_than) | due_since
     query = select(Work).where(Work.status == "queued", Work.queue.in_(queues), late)
     rows = session.scalars(query.order_by(Work.rung_at).limit(limit)).all()
     _ring(session, rows)
@@ -288,8 +300,11 @@ def _held(lease: Lease) -> list[Any]:
     ]
 
 
-def _requeue(session: Session, work_id: str, attempt: int, *, failures: int) -> bool:
-    values = {"status": "queued", "attempt": attempt + 1, "lease_owner": None, "lease_expires_at": None}
+def _requeue(session: Session, work_id: str, attempt: int, *, failures: int, seconds: float = 0.0) -> bool:
+    values: dict[str, Any] = {"status": "queued", "attempt": attempt + 1}
+    values |= {"lease_owner": None, "lease_expires_at": None}
+    if seconds:
+        values["due_at"] = epoch() + seconds
     again = (
         update(Work)
         .where(Work.id == work_id, Work.attempt == attempt, Work.status == "running")

@@ -6,6 +6,8 @@ neither holds more than a batch.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -32,7 +34,7 @@ from worker.loading.table import Batch, Table, at_rows, first_kind, plain, slice
 from worker.loading.text import UNUSED, NextTokens, Text, known_length, texts
 
 MOST_PART_ROWS = 4096  # as Python objects, rows take many times their room
-SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk
+SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk, of a small one an eighth
 
 
 class Encoder(Protocol):
@@ -230,13 +232,16 @@ def _check_room(rows: int, layouts: tuple[Layout, Layout], out_dir: Path) -> Non
             raise LoadError(
                 "sample_too_large", f"A sample's {name} take {size} bytes; {MOST_SAMPLE_BYTES} at most."
             )
-    free = shutil.disk_usage(out_dir).free - SPARE_BYTES
-    if rows * sum(sizes) > free:
+    disk, taken = shutil.disk_usage(out_dir), rows * sum(sizes)
+    spare = min(SPARE_BYTES, disk.total // 8)
+    if taken > disk.total - spare:
         raise LoadError(
             "dataset_too_large",
-            f"Read as arrays the {rows} samples take {rows * sum(sizes):,} bytes, more than the service has "
-            "room for: send part of them, or smaller ones.",
+            f"Read as arrays the {rows} samples take {taken:,} bytes, more than the service has room for: "
+            "send part of them, or smaller ones.",
         )
+    if taken > disk.free - spare:  # they would fit: it is not the file's fault
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _shown(inputs: Any, targets: Any, chosen: Roles) -> str | None:

@@ -1,0 +1,46 @@
+"""The rows behind a running service, read beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store.db import Database
+from app.store.tables import Work
+from tests.services import Service
+
+
+@contextmanager
+def reading(service: Service) -> Iterator[Session]:
+    """A session on the service's database."""
+    url = service.environment.get("DIFFIN_DATABASE_URL", f"sqlite:///{service.data_dir / 'diffin.db'}")
+    database = Database(Settings(database_url=url).database_url)
+    try:
+        with database.snapshot() as session:
+            yield session
+    finally:
+        database.engine.dispose()
+
+
+def units(service: Service, subject: str) -> list[Work]:
+    """The units of work of a job or a file, in the order they were planned."""
+    with reading(service) as session:
+        return list(session.scalars(select(Work).where(Work.subject == subject).order_by(Work.id)))
+
+
+def failures(service: Service, subject: str) -> int:
+    """How many attempts at the subject's work have failed."""
+    return sum(unit.failures for unit in units(service, subject))
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Returns once `true` holds."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"still not {what} after {seconds} s"
+        time.sleep(0.05)
