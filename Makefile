@@ -32,7 +32,10 @@ test-slow: install servers ## the slow tests (a GPU's among them where there is 
 bench: install peers ## every benchmark, each closing with its bar lines (QUICK=1: on less)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(if $(QUICK),--quick); done
 
-lint: install compose ## style, types, layers, migrations, Dockerfile and docker-compose.yml
+fuzz: install ## every reader of files by coverage-guided fuzzing, 60 s each (QUICK=1: 10 s; ARGS="--seconds 180 npz")
+	@$(BIN)/python -m tests.hostile.fuzz $(if $(QUICK),--seconds 10) $(ARGS)
+
+lint: install compose ## style, types, safety, layers, migrations, Dockerfile, docker-compose.yml, known vulnerabilities
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -40,6 +43,10 @@ lint: install compose ## style, types, layers, migrations, Dockerfile and docker
 	@$(BIN)/python tools/check_migrations.py
 	@$(BIN)/hadolint Dockerfile
 	@docker-compose --env-file .env.example --profile gpu config --quiet
+	@$(BIN)/python tools/audit.py --lenient
+
+audit: install ## what is pinned, against known vulnerabilities; fails as well where their service cannot be asked
+	@$(BIN)/python tools/audit.py
 
 format: install ## put the code into the form that lint asks for
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -56,13 +63,13 @@ lock: install ## pin anew what pyproject.toml asks for (UPGRADE=1: to the newest
 		--output-file benchmarks/rivals/lock.txt
 
 clean: ## remove what these targets made, but not a service's data (.diffin)
-	rm -rf $(VENV) $(PEERS) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) demo dist .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: install demo serve test test-slow bench lint format lock clean help python peers servers compose
+.PHONY: install demo serve test test-slow fuzz bench lint audit format lock clean help python peers servers compose
 
 # ---------------------------------------------------------------- what the targets stand on
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \

@@ -48,15 +48,18 @@ class Fence:
 
     Args:
         calls: what may be called: from JSON to JSON.
+        prepare: called in the fence before all else: what it loads, no call must load again.
     """
 
-    def __init__(self, calls: Mapping[str, Callable[[Json], Json]]) -> None:
+    def __init__(
+        self, calls: Mapping[str, Callable[[Json], Json]], prepare: Callable[[], None] = lambda: None
+    ) -> None:
         self._connection, theirs = Pipe()
         self.pid = os.fork()
         if self.pid == 0:
             self._connection.close()
             try:
-                _serve(theirs, calls)
+                _serve(theirs, calls, prepare)
             finally:
                 os._exit(0)
         theirs.close()
@@ -102,13 +105,16 @@ class Fence:
 
 
 # ---------------------------------------------------------------- in the fence
-def _serve(connection: Connection, calls: Mapping[str, Callable[[Json], Json]]) -> None:
+def _serve(
+    connection: Connection, calls: Mapping[str, Callable[[Json], Json]], prepare: Callable[[], None]
+) -> None:
     """Until the worker is gone. Ctrl-C reaches it too, which is for the worker to act on."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     os.environ.clear()
     os.environ.update(kept)
+    prepare()
     while True:
         try:
             asked = _receive(connection)

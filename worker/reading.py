@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from app.settings import Settings
 from app.store.full import disk_full
 from worker import loading
@@ -24,7 +26,7 @@ _fences: list[Fence] = []  # one, once the worker has begun
 
 def begin() -> None:
     """Forks the fence off. To be called once, before the process has threads."""
-    _fences.append(Fence(CALLS))
+    _fences.append(Fence(CALLS, prepare))
 
 
 def dataset(
@@ -135,6 +137,11 @@ def _batch_order(given: Json) -> Json:
 
 def _graph(given: Json) -> Json:
     return loading.load_onnx(Path(given["path"]), Path(given["out"])).as_dict()
+
+
+def prepare() -> None:
+    """Loads what torch loads for its first tensor without memory: a second, that each graph would take."""
+    torch.relu(torch.empty(1, device="meta"))
 
 
 CALLS: Mapping[str, Callable[[Json], Json]] = {

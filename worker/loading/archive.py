@@ -125,11 +125,23 @@ def _tar_members(careful: Careful, length: int) -> Iterator[Member]:
                         f"{quoted(info.name)!r} in the tar is a link or a device, no plain file.",
                     )
                 check_member(info.name, info.size)
-                if info.offset_data + info.size > length:
+                if info.size < 0 or info.offset_data + info.size > length:
                     raise corrupt(f"{quoted(info.name)} in the tar", "it ends before its data do")
                 yield Member(info.name, info.size, info.offset_data)
+            _check_end(careful, archive.offset)
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as broken:
         raise corrupt("The tar", str(broken)) from broken
+    except RecursionError as broken:  # the library reads a header of a header by calling itself
+        raise LoadError(
+            "unsafe_file", "The tar has headers of headers without end: write it again."
+        ) from broken
+
+
+def _check_end(careful: Careful, place: int) -> None:
+    """The library takes a header that is broken or cut for the end, and what follows would be lost."""
+    block = os.pread(careful.fileno(), tarfile.BLOCKSIZE, place)
+    if len(block) < tarfile.BLOCKSIZE or any(block):
+        raise corrupt("The tar", f"at byte {place} it has neither a file nor its end")
 
 
 # ---------------------------------------------------------------- both

@@ -90,7 +90,7 @@ def _decoded(block: Block, start: int) -> list[str]:
         if block.dtype.kind == "S":
             return [text.decode() for text in block.tolist()]
         return [str(text) for text in block.tolist()]
-    except (UnicodeDecodeError, ValueError) as broken:
+    except (ValueError, SystemError) as broken:  # numpy says the latter of what lies beyond Unicode
         raise LoadError(
             "invalid_ids",
             f"An id from sample {start} on is no Unicode text.",

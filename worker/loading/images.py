@@ -89,6 +89,8 @@ class Images:
                 converted = image.convert(self._mode)
                 if self._resized:
                     converted = converted.resize(self._size[::-1], Image.Resampling.BILINEAR)
+            except MemoryError:
+                raise  # which is for the fence to tell
             except Exception as broken:  # Pillow hands on whatever its decoders raise
                 raise _broken(self.column, row, str(broken)) from broken
             pixels: Block = np.asarray(converted, dtype=np.uint8)
@@ -127,6 +129,8 @@ def _opened(data: bytes, name: str, row: int) -> Image.Image:
         raise _too_large(name, row, "is an image of too many pixels") from huge
     except UnidentifiedImageError as broken:
         raise _broken(name, row, _unidentified(data)) from broken
+    except MemoryError:
+        raise
     except Exception as broken:  # Pillow hands on whatever its parsers raise
         if any(words in str(broken) for words in BOMBS):
             raise at_rows(

@@ -172,7 +172,9 @@ def read_header(file: IO[bytes], name: str) -> Header:
         warnings.simplefilter("ignore")  # headers written by Python 2
         try:
             shape, fortran, dtype = parse(text, max_header_size=MOST_HEADER)
-        except Exception as broken:  # numpy hands on whatever Python's own tokenizer and parser raise
+        except (
+            Exception
+        ) as broken:  # numpy hands on what Python's own parser raises, MemoryError of depth too
             raise corrupt(name, "its header makes no sense") from broken
     if dtype.hasobject:
         raise LoadError(

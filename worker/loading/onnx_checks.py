@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, checker, helper, inliner
 
 from worker.loading.errors import LoadError, corrupt, quoted
@@ -46,7 +46,22 @@ def parsed(path: Path) -> ModelProto:
         raise corrupt("The ONNX file", "it is no protobuf message of a model") from broken
     if not model.HasField("graph"):
         raise corrupt("The ONNX file", "it holds no graph")
+    if not model.graph.output:
+        raise corrupt("The ONNX file", "its graph has no output")
+    _check_texts(model)
     return model
+
+
+def _check_texts(model: ModelProto) -> None:
+    """Raises LoadError for text that is no UTF-8: protobuf hands it on, as bytes where `str` is promised."""
+    left: list[Message] = [model]
+    while left:
+        for field, value in left.pop().ListFields():
+            several = value if field.is_repeated else (value,)
+            if field.type == field.TYPE_MESSAGE:
+                left += several
+            elif field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in several):
+                raise corrupt("The ONNX file", f"its {field.name} holds text that is no UTF-8")
 
 
 def within_limits(model: ModelProto) -> None:

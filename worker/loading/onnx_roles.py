@@ -94,8 +94,8 @@ def _told(text: str, initializers: Mapping[str, TensorProto]) -> Roles:
         unused = {str(name): _form(entry) for name, entry in told.get("unused", {}).items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as broken:
         raise _unfit(f"it can't be read ({quoted(repr(broken))})") from broken
-    if not set(tied.values()) <= set(parameters):
-        raise _unfit("tied names must be tied to parameters")
+    if not set(tied.values()) <= set(parameters) - set(tied):
+        raise _unfit("tied names must be tied to parameters that are not tied themselves")
     parameters, buffers = [n for n in parameters if n not in tied], [n for n in buffers if n not in tied]
     there = {*initializers, *(tied[name] for name in tied if name in initializers)}
     absent = {}

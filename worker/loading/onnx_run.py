@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,15 @@ def try_out(path: Path) -> list[dict[str, Any]]:
 
 def _shapes(network: GraphNetwork, batch: int, guess: int) -> list[tuple[int, ...]]:
     """The outputs' shapes."""
-    inputs = [
-        torch.empty(
-            (batch, *(n or guess for n in entry.shape[1:])), dtype=getattr(torch, entry.dtype), device="meta"
+    sizes = [(batch, *(n or guess for n in entry.shape[1:])) for entry in network.graph.inputs]
+    if (largest := max(map(prod, sizes))) > MOST_ENTRIES:
+        raise LoadError(
+            "sample_too_large",
+            f"Of {batch} samples an input has {largest:,} values; {MOST_ENTRIES:,} at most.",
         )
-        for entry in network.graph.inputs
+    inputs = [
+        torch.empty(size, dtype=getattr(torch, entry.dtype), device="meta")
+        for size, entry in zip(sizes, network.graph.inputs, strict=True)
     ]
     try:
         plan = network.plan_of(inputs)

@@ -147,6 +147,8 @@ def _working() -> Iterator[None]:
     """The library panics over some tokenizers, which Python sees as an exception of no common kind."""
     try:
         yield
+    except MemoryError:
+        raise  # which is for the fence to tell
     except Exception as broken:
         raise _no_tokenizer(str(broken)) from broken
     except BaseException as panic:

@@ -151,7 +151,9 @@ def _json(archive: Archive, member: Member) -> dict[str, Any]:
     try:
         told = json.loads(_text(archive, member))
     except (ValueError, RecursionError) as broken:
-        raise LoadError("corrupt_file", f"{quoted(member.name)!r} is no JSON.") from broken
+        raise LoadError(
+            "corrupt_file", f"{quoted(member.name)!r} in the tar is no JSON that can be read."
+        ) from broken
     if not isinstance(told, dict):
-        raise LoadError("corrupt_file", f"{quoted(member.name)!r} is no JSON object.")
+        raise LoadError("corrupt_file", f"{quoted(member.name)!r} in the tar is no JSON object, {{…}}.")
     return told

@@ -94,6 +94,8 @@ def softsign(x: Tensor) -> Tensor:
 
 @operator("Softmax")
 def softmax(x: Tensor, *, axis: int = -1) -> Tensor:
+    if not -x.dim() <= axis < x.dim():  # the meta device, on which shapes are found, takes any
+        raise IndexError(f"there is no axis {axis} of {x.dim()}")
     return torch.softmax(x, axis)
 
 
