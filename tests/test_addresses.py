@@ -77,6 +77,20 @@ def test_one_address_within_spoils_a_name() -> None:
         resolved(parts, (), answering())
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("2130706433", "0177.0.0.1", "0x7f.0.0.1", "0x7f000001", "127.1", "017700000001", "localhost"),
+        *("[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:a9fe:a9fe]", "[::]", "0"),
+        *("2852039166", "0xa9.0xfe.0xa9.0xfe", "127.0.0.1.", "LOCALHOST"),
+    ],
+)
+def test_no_spelling_of_an_address_within_gets_past_the_real_resolver(host: str) -> None:
+    """Decimal, octal, hexadecimal, short, mapped: what the resolver makes of it is what counts."""
+    with pytest.raises(AddressRefusedError):
+        resolved(parsed(f"https://{host}/hook", plain=False), ())
+
+
 def test_plain_http_goes_only_where_the_operator_allowed_it() -> None:
     parts = parsed("http://a.example/hook", plain=True)
     assert resolved(parts, LOOPBACK, answering("127.0.0.1"))

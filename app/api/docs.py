@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
+from app.api import links
 from app.api.problems import Problem
 
 OPENAPI_URL = "/v1/openapi.json"
@@ -23,7 +24,9 @@ POLICY = f"default-src 'self'; script-src {INLINE}; style-src {INLINE}; img-src 
 
 
 class Documented(FastAPI):
-    """An application whose OpenAPI document knows problems, which routes name without returning them."""
+    """An application whose OpenAPI document knows problems, which routes name without returning them, and
+    what to ask next.
+    """
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -32,6 +35,7 @@ class Documented(FastAPI):
                 [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
             )
             schema["components"]["schemas"] |= problems["$defs"]
+            links.add(schema["paths"])
         return self.openapi_schema or {}
 
     def allowed(self, path: str) -> list[str]:

@@ -101,6 +101,40 @@ def test_bodies_and_answers_come_with_examples(document: dict[str, Any]) -> None
         assert schemas[name]["examples"], name
 
 
+def test_what_is_made_leads_on_to_all_that_can_be_asked_of_it(document: dict[str, Any]) -> None:
+    known = {one["operationId"]: name for name, one in operations(document)}
+
+    def leads(path: str, status: str) -> dict[str, dict[str, str]]:
+        links = document["paths"][path]["post"]["responses"][status]["links"]
+        return {known[link["operationId"]]: link["parameters"] for link in links.values()}
+
+    made = "$response.body#/id"
+    checkpoint = leads("/v1/trajectories/{trajectory_id}/checkpoints", "202")
+    one = "/v1/trajectories/{trajectory_id}/checkpoints/{checkpoint_id}"
+    told = {"trajectory_id": "$request.path.trajectory_id", "checkpoint_id": made}
+    assert checkpoint == {f"GET {one}": told, f"DELETE {one}": told}
+    selections = leads("/v1/jobs/{job_id}/selections", "201")
+    assert selections["GET /v1/selections/{selection_id}/manifest"] == {"selection_id": made}
+    jobs = leads("/v1/jobs", "202")
+    below = {name for name in known.values() if " /v1/jobs/{job_id}" in name}
+    assert jobs.keys() == below
+    assert all(parameters == {"job_id": made} for parameters in jobs.values())
+
+
+def test_whatever_is_made_can_be_walked_to(document: dict[str, Any]) -> None:
+    leaderless = [
+        name
+        for name, operation in operations(document)
+        for status, answer in operation["responses"].items()
+        if name.startswith("POST") and status in ("201", "202") and "links" not in answer
+    ]
+    assert leaderless == [
+        "POST /v1/jobs/{job_id}/cancel",
+        "POST /v1/webhook-endpoints/{endpoint_id}/replay",
+        "POST /v1/webhook-deliveries/{delivery_id}/redeliver",
+    ]  # they make nothing
+
+
 def test_uploads_are_described_as_multipart(document: dict[str, Any]) -> None:
     for path in ("/v1/datasets", "/v1/trajectories/{trajectory_id}/checkpoints"):
         content = document["paths"][path]["post"]["requestBody"]["content"]
