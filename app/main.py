@@ -38,7 +38,7 @@ from app.api.auditing import Audited
 from app.api.buckets import Buckets
 from app.api.jobs import routes as jobs
 from app.api.metrics import Metrics
-from app.api.middleware import BodyLimit, HeaderLimit, Measured, RequestId, SafeHeaders
+from app.api.middleware import BodyLimit, HeaderLimit, Heads, Measured, RequestId, SafeHeaders
 from app.api.selections import content
 from app.api.selections import routes as selections
 from app.api.uploads import routes as uploads
@@ -66,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=docs.OPENAPI_URL,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever host the request names
         lifespan=_lifespan,
     )
     celery = queue.producer(settings)
@@ -109,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     ui.install(app)
 
+    app.add_middleware(Heads)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.body_seconds)
     app.add_middleware(Audited, database=app.state.database)
     app.add_middleware(Measured, metrics=app.state.metrics)

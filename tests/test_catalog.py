@@ -240,6 +240,7 @@ def test_a_network_that_cannot_or_should_not_be_built_is_refused(name: str, opti
         ("cnn", {}, (64,), "float32", "no images"),
         ("cnn", {}, (1, 3, 8), "float32", "halves"),
         ("cnn", {"image_size": [8, 8]}, (1, 9, 8), "float32", "image_size"),
+        ("cnn", {"in_channels": 3}, (32, 32, 3), "float32", "not [N, H, W, C]"),
         ("resnet", {}, (32, 32, 3), "uint8", None),
         ("resnet", {}, (3, 32, 32), "float32", None),
         ("resnet", {}, (1, 32, 32), "float32", "in_channels"),

@@ -44,7 +44,7 @@ class Documented(FastAPI):
         for template, operations in self.openapi()["paths"].items():
             if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
                 found |= {method.upper() for method in operations}
-        return sorted(found)
+        return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def install(app: FastAPI) -> None:

@@ -73,6 +73,37 @@ class SafeHeaders:
         await self.app(scope, receive, send_safe)
 
 
+class Heads:
+    """Answers HEAD as it would answer GET, and ends with the headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        asked = {**scope, "method": "GET"}  # a copy: the server must know that no body comes
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            elif message.get("more_body", False):
+                raise _HeadSentError  # of a file, or a stream that would go on
+
+        try:
+            await self.app(asked, receive, send_head)
+        except _HeadSentError:
+            pass
+        finally:  # what those further out count and log by
+            scope.update({name: asked[name] for name in ("route", "path_params") if name in asked})
+
+
+class _HeadSentError(Exception):
+    """All that was asked for is sent."""
+
+
 class HeaderLimit:
     """Refuses requests of more or larger headers than any client has reason to send."""
 

@@ -91,19 +91,23 @@ def edited(
     *,
     drifting: set[str] | None = None,
 ) -> Response:
-    """Makes the change and answers with the resource as it is then, and its ETag.
-
-    The caller holds the resource's lock, so that of two who send `If-Match` only one is heard.
-
-    Raises:
-        ApiProblem: 412 `precondition_failed` where `If-Match` names another version.
+    """Makes the change and answers with the resource as it is then, and its ETag; raises as
+    `refuse_other_version` does.
     """
-    wanted = request.headers.get("if-match")
-    if wanted is not None and not _among(wanted, etag_of(shown(resource), drifting)):
-        detail = "It has changed since you read it: read it again, and send the change with its new ETag."
-        raise ApiProblem(412, "precondition_failed", detail, errors=[("header:if-match", detail)])
+    refuse_other_version(request, shown(resource), drifting)
     edit.apply(resource)
     return tagged(request, shown(resource), drifting=drifting)
+
+
+def refuse_other_version(request: Request, body: BaseModel, drifting: set[str] | None = None) -> None:
+    """Raises 412 `precondition_failed` where `If-Match` names another version than this.
+
+    The caller holds the resource's lock, so that of two who send `If-Match` only one is heard.
+    """
+    wanted = request.headers.get("if-match")
+    if wanted is not None and not _among(wanted, etag_of(body, drifting)):
+        detail = "It has changed since you read it: read it again, and send the change with its new ETag."
+        raise ApiProblem(412, "precondition_failed", detail, errors=[("header:if-match", detail)])
 
 
 def known(request: Request, etag: str) -> bool:

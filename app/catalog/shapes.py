@@ -41,7 +41,10 @@ def check_image(channels: int, size: list[int] | None, smallest: int, shape: Sha
             "C of 1, 3 or 4, or float [N, C, H, W]."
         )
     if image[0] != channels:
-        return f"images have {image[0]} channel(s), but the network's in_channels is {channels}."
+        told = f"images have {image[0]} channel(s), but the network's in_channels is {channels}."
+        if dtype != "uint8" and shape[-1] == channels and len(shape) == 3:
+            told += " Floats have their channels first: send [N, C, H, W], not [N, H, W, C]."
+        return told
     if size is not None and list(image[1:]) != size:
         return f"images are {words(image[1:])}, but the network's image_size is {words(tuple(size))}."
     if min(image[1:]) < smallest:

@@ -107,6 +107,12 @@ def distinct(values: Floats, most: int) -> list[float]:
     return found.tolist() if len(found) <= most else []
 
 
+def whole(values: Floats) -> bool:
+    """Whether there are finite values, all of them whole."""
+    known = values[np.isfinite(values)]
+    return len(known) > 0 and not np.any(known % 1)
+
+
 class Confusion(NamedTuple):
     """How often each given label is predicted as each: `cells` [given][predicted] of (count, shade), or the
     `pairs` that are confused most, where classes are many; `shade` from 0 to SHADES.

@@ -50,7 +50,8 @@ def show(
             total=total,
             pages=pages,
             cards=cards(session, blobs, scored, found),
-            labels_known=labels(table, scored),
+            labels_known=(known := labels(table, scored)),
+            labels_by_number=not known and numbered(table, scored),
             decisions=verdicts(session, scored, caller.principal.key_id, found),
             chart=charts.histogram(table[view.by], bent=view.by != "suspicion"),
             **state.of(session, job),
@@ -73,3 +74,8 @@ def labels(table: Columns, scored: Scored) -> list[tuple[float, str]]:
         return []
     found = charts.distinct(table["label"], MOST_LABELS)
     return [(value, label_text(scored, value)) for value in found]
+
+
+def numbered(table: Columns, scored: Scored) -> bool:
+    """Whether labels are classes, to be chosen by number where they are too many for a list."""
+    return not (scored.regression or scored.pairs) and charts.whole(table["label"])

@@ -149,5 +149,5 @@ def test_references_lead_somewhere_from_multipart_bodies_too(document: dict[str,
 
 def test_a_method_that_is_not_there_is_answered_with_those_that_are(service: Service) -> None:
     answer = service.http.options("/v1/trajectories")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
-    assert service.http.put("/v1/jobs/job_1").headers["allow"] == "DELETE, GET, PATCH"
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert service.http.put("/v1/jobs/job_1").headers["allow"] == "DELETE, GET, HEAD, PATCH"

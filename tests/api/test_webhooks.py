@@ -43,7 +43,7 @@ def test_a_replayed_answer_holds_no_secret(service: Service) -> None:
     first = service.http.post("/v1/webhook-endpoints", json={"url": URL}, headers=key)
     again = service.http.post("/v1/webhook-endpoints", json={"url": URL}, headers=key)
     assert (first.status_code, again.status_code) == (201, 201)
-    assert again.json() == {name: value for name, value in first.json().items() if name != "secret"}
+    assert again.json() == first.json() | {"secret": None}
     with service.database.snapshot() as session:
         kept = session.get_one(IdempotencyKey, (service.project_id, key["Idempotency-Key"]))
         assert first.json()["secret"] not in (kept.body or "")
@@ -100,6 +100,18 @@ def test_deliveries_are_filtered_and_paged(service: Service, inputs: dict[str, s
     assert deliveries(service, type="job.failed") == []
     (one,) = deliveries(service, endpoint_id=first["id"], subject=deliveries(service)[0]["subject"])
     assert service.http.get(f"/v1/webhook-deliveries/{one['id']}").json() == one
+
+
+def test_a_change_to_another_version_is_refused(service: Service) -> None:
+    path = f"/v1/webhook-endpoints/{made(service)['id']}"
+    known = {"If-Match": service.http.get(path).headers["etag"]}
+    changed = service.http.patch(path, json={"description": "first"}, headers=known)
+    assert changed.status_code == 200
+    late = service.http.patch(path, json={"disabled": True, "description": "second"}, headers=known)
+    problem(late, 412, "precondition_failed")
+    assert (told := service.http.get(path)).json()["description"] == "first" and not told.json()["disabled"]
+    now = {"If-Match": changed.headers["etag"]}
+    assert service.http.patch(path, json={"disabled": True}, headers=now).json()["disabled"]
 
 
 def test_disabling_skips_and_replaying_sends(service: Service) -> None:

@@ -345,7 +345,7 @@ def test_nothing_changes_where_nothing_is_taken_out(client: httpx.Client, job: d
     selection = selected(client, job, type="clean", threshold=1e9, verify=True, seeds=2)
     found = selection["result"]["verification"]
     assert found["loss"]["difference"]["each"] == [0, 0] and found["changed"] is False
-    assert found["text"].startswith("Nothing changed that 2 seeds could tell: the query loss by +0")
+    assert found["text"].startswith("Nothing changed that 2 seeds could tell of the query loss (+0 to +0)")
 
 
 def test_a_manifest_is_read_again_only_when_changed(client: httpx.Client, job: dict[str, Any]) -> None:

@@ -36,9 +36,13 @@ def test_differences_are_paired_by_seed() -> None:
 def test_words_tell_a_change_from_none() -> None:
     gain, nothing = compared([0.5, 0.6, 0.5], [0.4, 0.5, 0.4]), compared([0.9, 0.8, 0.9], [0.8, 0.9, 0.9])
     told = words(gain, nothing, 3)
-    assert told.startswith("It changed the query loss by -0.1 (")
-    assert "no change that 3 seeds could tell of the accuracy by +0.00 points" in told
-    assert words(nothing, None, 3).startswith(
-        "Nothing changed that 3 seeds could tell: the query loss by +0 "
+    assert told.replace("\N{MINUS SIGN}", "~") == (
+        "It changed the query loss by ~0.1 (~0.1 to ~0.1), over 3 seeds; no change that 3 seeds could tell "
+        "of the accuracy (~24.8 to +24.8 points)."
     )
+    assert words(nothing, None, 3) == (
+        "Nothing changed that 3 seeds could tell of the query loss (\N{MINUS SIGN}0.248 to +0.248)."
+    )
+    once = compared([0.5], [0.4])
+    assert words(once, None, 1) == "Nothing changed that 1 seed could tell of the query loss."
     assert words(None, None, 2) == "Nothing can be said: training diverged with all seeds on one side."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,17 @@ from app.api.deps import Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.resources import NO_NUL, Body, Edit, Metadata, Name, Notes, named, tagged
+from app.api.resources import (
+    NO_NUL,
+    Body,
+    Edit,
+    Metadata,
+    Name,
+    Notes,
+    named,
+    refuse_other_version,
+    tagged,
+)
 from app.settings import Settings
 from app.store import pages, webhooks
 from app.store.db import utcnow
@@ -101,7 +112,10 @@ class EndpointWithSecret(EndpointOut):
         json_schema_extra={"examples": [EXAMPLE | {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}]}
     )
 
-    secret: str = Field(description="Verifies messages (Standard Webhooks). Keep it: it is shown only now.")
+    secret: str | None = Field(
+        description="Verifies messages (Standard Webhooks). Keep it: it is shown only now; null when an "
+        "Idempotency-Key replays the answer: then rotate it."
+    )
 
 
 class Rotation(Body):
@@ -142,9 +156,13 @@ def shown(row: WebhookEndpoint) -> EndpointOut:
     return EndpointOut(**named(row), **values, previous_secret_expires_at=until)
 
 
-def _with_secret(settings: Settings, row: WebhookEndpoint) -> EndpointWithSecret:
-    secret = webhooks.secret(settings.secret, row.salt)
-    return EndpointWithSecret(**shown(row).model_dump(), secret=secret)
+def _with_secret(
+    settings: Settings, row: WebhookEndpoint, status: int, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """The answer that shows the secret, once: not where it is replayed."""
+    told, secret = shown(row).model_dump(), webhooks.secret(settings.secret, row.salt)
+    kept = EndpointWithSecret(**told, secret=None)
+    return Answer(status, EndpointWithSecret(**told, secret=secret), headers or {}, kept)
 
 
 @router.post("", status_code=201, summary="Have events sent to an address", response_model=EndpointWithSecret)
@@ -163,8 +181,7 @@ def create_endpoint(body: EndpointIn, caller: Caller, settings: Config, once: On
             **body.model_dump(exclude={"metadata"}),
         )
         session.flush()
-        headers = {"Location": f"/v1/webhook-endpoints/{row.id}"}
-        return Answer(201, _with_secret(settings, row), headers, kept=shown(row))
+        return _with_secret(settings, row, 201, {"Location": f"/v1/webhook-endpoints/{row.id}"})
 
     return once.run(act)
 
@@ -193,7 +210,7 @@ def get_endpoint(request: Request, endpoint_id: EndpointId, caller: Caller, data
     "/{endpoint_id}",
     summary="Change a webhook endpoint",
     response_model=EndpointOut,
-    responses=responses(404),
+    responses=responses(404, 412),
 )
 def edit_endpoint(
     request: Request,
@@ -203,11 +220,14 @@ def edit_endpoint(
     settings: Config,
     database: Db,
 ) -> Response:
-    """`disabled: false` begins again after it was disabled; what it missed can be replayed."""
+    """`disabled: false` begins again after it was disabled; what it missed can be replayed. With `If-Match`
+    only if it still is the version of that `ETag`.
+    """
     if edit.url is not None:
         refuse_url(settings, edit.url)
     with database.transaction() as session:
         row = found_endpoint(session, caller.project_id, endpoint_id, lock=True)
+        refuse_other_version(request, shown(row))
         edit.apply(row)
         for name in ("url", "events", "description"):
             if (value := getattr(edit, name)) is not None:
@@ -242,7 +262,7 @@ def rotate_secret(
     def act(session: Session) -> Answer:
         row = found_endpoint(session, caller.project_id, endpoint_id, lock=True)
         webhooks.rotate(row, body.keep_old_hours)
-        return Answer(200, _with_secret(settings, row), kept=shown(row))
+        return _with_secret(settings, row, 200)
 
     return once.run(act)
 

@@ -65,17 +65,28 @@ def words(loss: dict[str, Any] | None, accuracy: dict[str, Any] | None, seeds: i
     """One sentence for people."""
     if loss is None:
         return "Nothing can be said: training diverged with all seeds on one side."
-    parts = [("query loss", loss, "{:+.4g}", 1.0), ("accuracy", accuracy, "{:+.2f} points", 100.0)]
+    runs = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    parts = [("query loss", loss, "{:+.4g}", 1.0, ""), ("accuracy", accuracy, "{:+.2f}", 100.0, " points")]
     told: list[str] = []
     plain: list[str] = []
-    for name, figures, form, scale in parts:
+    for name, figures, form, scale, unit in parts:
         if figures is None:
             continue
-        low, high = figures["difference"]["interval"] or (np.nan, np.nan)
-        shown = form.format(scale * figures["difference"]["mean"])
-        within = f"{shown} ({scale * low:+.3g} to {scale * high:+.3g})"
-        (told if changed(figures) else plain).append(f"the {name} by {within}")
+        mean, interval = figures["difference"]["mean"], figures["difference"]["interval"]
+        within = (
+            f" ({' to '.join(_signed('{:+.3g}', scale * end) for end in interval)}{unit})" if interval else ""
+        )
+        if changed(figures):
+            told.append(f"the {name} by {_signed(form, scale * mean)}{unit}{within}")
+        else:
+            plain.append(f"the {name}{within}")
     if not told:
-        return f"Nothing changed that {seeds} seeds could tell: {' and '.join(plain)}."
-    rest = f"; no change that {seeds} seeds could tell of {' and '.join(plain)}" if plain else ""
-    return f"It changed {' and '.join(told)}, over {seeds} seeds{rest}."
+        return f"Nothing changed that {runs} could tell of {' and '.join(plain)}."
+    rest = f"; no change that {runs} could tell of {' and '.join(plain)}" if plain else ""
+    return f"It changed {' and '.join(told)}, over {runs}{rest}."
+
+
+def _signed(form: str, value: float) -> str:
+    """With a minus sign that is one."""
+    text = form.format(value)
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
