@@ -21,7 +21,7 @@ def test_an_unknown_path_is_a_problem(service: Service) -> None:
 def test_a_method_that_a_path_lacks_is_a_problem_and_names_those_it_has(service: Service) -> None:
     answer = service.http.delete("/v1/methods")
     problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_a_body_that_is_no_json_is_a_problem(service: Service) -> None:
