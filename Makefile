@@ -29,6 +29,9 @@ test: install servers ## the tests but for the slow ones (ARGS="-k name" picks s
 test-slow: install servers ## the slow tests (a GPU's among them where there is one)
 	@$(BIN)/pytest -m "slow or gpu" $(ARGS)
 
+chaos: install servers ## 100 random faults against 50 jobs of a real service, with its tally (QUICK=1: 10 against 10)
+	@$(BIN)/python -m tests.chaos.storm $(if $(QUICK),--quick) $(ARGS)
+
 bench: install peers ## every benchmark, each closing with its bar lines (QUICK=1: on less)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file $(if $(QUICK),--quick); done
 
@@ -69,7 +72,7 @@ help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: install demo serve test test-slow fuzz bench lint audit format lock clean help python peers servers compose
+.PHONY: install demo serve test test-slow fuzz chaos bench lint audit format lock clean help python peers servers compose
 
 # ---------------------------------------------------------------- what the targets stand on
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \

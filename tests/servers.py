@@ -104,21 +104,71 @@ def postgres(**options: str) -> Iterator[PostgresServer]:
                 server.control("stop", "--mode", "fast")
 
 
+@dataclass
+class RedisServer:
+    """A server that keeps nothing on disk, to be stopped and started."""
+
+    port: int
+    folder: Path
+    user: str | None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Without a database index."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """It answers when this returns."""
+        program = shutil.which("redis-server")
+        if program is None:
+            raise FileNotFoundError("redis-server is missing: apt-get install redis-server")
+        command = [
+            program,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, user=self.user, stdout=log, stderr=log, start_new_session=True
+            )
+        with redis.Redis(port=self.port) as client:
+            _await(client.ping, redis.ConnectionError, self.process, self.folder / "log")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=30)
+
+    def flush(self) -> None:
+        """Forgets everything."""
+        with redis.Redis(port=self.port) as client:
+            client.flushall()
+
+
+@contextmanager
+def controlled_redis() -> Iterator[RedisServer]:
+    """A running server of one's own."""
+    with _scratch("diffin-redis-") as (folder, user):
+        server = RedisServer(free_port(), folder, user)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @contextmanager
 def redis_server() -> Iterator[str]:
     """The URL of a server that keeps nothing on disk, without a database index."""
-    program = shutil.which("redis-server")
-    if program is None:
-        raise FileNotFoundError("redis-server is missing: apt-get install redis-server")
-    with _scratch("diffin-redis-") as (folder, user):
-        port = free_port()
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        with (
-            _running(command, folder, user, stop=signal.SIGTERM) as process,
-            redis.Redis(port=port) as client,
-        ):
-            _await(client.ping, redis.ConnectionError, process, folder / "log")
-            yield f"redis://127.0.0.1:{port}"
+    with controlled_redis() as server:
+        yield server.url
 
 
 @contextmanager

@@ -21,6 +21,7 @@ celery.conf.update(
     task_ignore_result=True,
     task_queues=[Queue("cpu"), Queue("gpu")],
     worker_pool="solo",  # one process, no pool: what is killed holds no lock that others wait for
+    worker_consumer="worker.consumer:Consumer",
     worker_enable_remote_control=False,
     worker_hijack_root_logger=False,
     worker_prefetch_multiplier=1,

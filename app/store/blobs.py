@@ -114,7 +114,11 @@ class BlobStore:
         return sha256
 
     def forget(self, session: Session, *digests: str | None) -> None:
-        """Deletes those of the blobs that nothing names any more; their files go after the commit."""
+        """Deletes those of the blobs that nothing names any more; their files go after the commit.
+
+        What let go of them is best not written yet, see `hold`.
+        """
+        hold(session, *digests)
         session.flush()
         gone = []
         for sha256 in filter(None, digests):
@@ -190,6 +194,17 @@ def opened(url: str, folder: Path, cache_bytes: int) -> BlobStore:
 
 def _fresh(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}-{uuid_utils.uuid7()}"
+
+
+def hold(session: Session, *digests: str | None) -> None:
+    """Locks blobs before what names them is taken away, for the one transaction that may delete them.
+
+    Of two that both took it away first, neither would see the other's: each would take the blob for named, or
+    wait for the other one for ever.
+    """
+    with session.no_autoflush:
+        wanted = Blob.sha256.in_(filter(None, digests))
+        session.execute(select(Blob.sha256).where(wanted).order_by(Blob.sha256).with_for_update())
 
 
 def digest(path: Path) -> str:
