@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_URI = "https://diffin.dev/problems/"
+MOST_ERRORS, MOST_KEY = 50, 300  # told of a body; characters of a key in it
 CODES = {
     400: "bad_request",
     401: "unauthorized",
@@ -278,11 +279,13 @@ def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> ApiProblem:
         return ApiProblem(400, "invalid_json", f"The body is not JSON: {where}.")
     if isinstance(body, bytes):
         return ApiProblem(415, "unsupported_media_type", "Send JSON, with Content-Type: application/json.")
-    errors = [(_pointer(error, body), _words(error)) for error in found]
+    errors = [(_pointer(error, body), _words(error)) for error in found[:MOST_ERRORS]]
+    if len(found) > MOST_ERRORS:
+        errors.append(("", f"… and {len(found) - MOST_ERRORS} more."))  # an answer is no echo of the request
     code = next(
         (
             f"unknown_{error['loc'][-1]}"
-            for error in found
+            for error in found[:MOST_ERRORS]
             if error["type"] == "union_tag_invalid" and error["loc"][-1] in ("architecture", "method")
         ),
         "validation_error",
@@ -305,8 +308,12 @@ def _pointer(error: Mapping[str, Any], body: Any) -> str:
         except (KeyError, IndexError, TypeError):
             if at + 1 < len(path) or error["type"] != "missing":
                 continue
-        kept.append(str(key).replace("~", "~0").replace("/", "~1"))
+        kept.append(_short(str(key)).replace("~", "~0").replace("/", "~1"))
     return "".join(f"/{key}" for key in kept)
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= MOST_KEY else f"{key[:MOST_KEY]}…"
 
 
 def _discriminator(error: Mapping[str, Any]) -> str:
@@ -319,7 +326,7 @@ def _words(error: Mapping[str, Any]) -> str:
     match error["type"]:
         case "union_tag_invalid":
             what = error["loc"][-1] if len(error["loc"]) > 1 else _discriminator(error)
-            return f"unknown {what} '{context['tag']}'; known: {context['expected_tags']}"
+            return f"unknown {what} '{_short(context['tag'])}'; known: {context['expected_tags']}"
         case "union_tag_not_found" if len(error["loc"]) == 1:
             return "is required"
         case "extra_forbidden":

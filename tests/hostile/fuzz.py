@@ -3,17 +3,19 @@
     make fuzz            60 s a reader (QUICK=1: 10 s; ARGS="--seconds 180 npz graph")
 
 Begins with the good files and small hostile ones, and prints for each reader how many files it was given and
-what came of it that should not have: an exception that is no refusal, a crash, 10 seconds, 4 GiB. That is kept
+what came of it that should not have: an exception that is no refusal, a crash, 10 s of a processor, 4 GiB. That is kept
 in `.fuzz/findings`, to be mended, and to become a case in the tables of this folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tests.hostile.tables import CASES
 from tests.worker.loading.archives import colour, picture
 from tests.worker.loading.files import npy
 
-KEPT = Path(".fuzz")
+KEPT, MEMORY = Path(".fuzz"), Path("/dev/shm")
 MOST_BYTES = 1 << 16
 PARTS = {
     "npy": [npy(good.X), npy(good.Y, (2, 0))],
@@ -51,7 +53,9 @@ def _fuzz(reader: str, seconds: int) -> int:
     end, runs = time.monotonic() + seconds, 0
     while (left := end - time.monotonic()) > 1:
         command = [sys.executable, "-m", "tests.hostile.fuzz_one", reader, str(int(left))]
-        ran = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as scratch:
+            environment = os.environ | {"TMPDIR": scratch}
+            ran = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
         counts = [int(a or b) for a, b in EXECUTED.findall(ran.stderr)]
         if not counts:
             raise RuntimeError(ran.stderr[-4000:])
