@@ -23,6 +23,7 @@ from worker.evaluation import EvaluateJob
 from worker.influence.agreement import Agreement
 from worker.influence.errors import NonFiniteError, SampleTooLargeError
 from worker.influence.evaluation import Evaluation, Scored, conclude, rank_only, scored
+from worker.influence.memory import out_of_memory
 from worker.influence.retraining import as_dtype, as_dtypes, in_dtype, runs_at_once
 from worker.influence.score import score
 from worker.influence.trajectory import Checkpoint
@@ -204,8 +205,10 @@ def _finish(mine: Process, row: Work, renewal: Renewal, result: dict[str, Any]) 
 def _in_memory() -> Iterator[None]:
     try:
         yield
-    except (SampleTooLargeError, MemoryError) as too_large:
-        raise UserError("out_of_memory", NO_RUN) from too_large
+    except (SampleTooLargeError, MemoryError, RuntimeError) as problem:
+        if isinstance(problem, SampleTooLargeError) or out_of_memory(problem):
+            raise UserError("out_of_memory", NO_RUN) from problem
+        raise
 
 
 def _result(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -20,15 +21,29 @@ from app.store.work import Lease, LeaseLostError
 log = logging.getLogger(__name__)
 
 
+GRACE_SECONDS = 5.0  # to end the unit in hand, once the worker is to stop
+
+
 class CancelledError(Exception):
     """The job is being cancelled: stop, and give up the unit."""
+
+
+class StoppingError(Exception):
+    """The worker is to stop, and has tried for long enough to end the unit: give it back."""
 
 
 class Renewal:
     """The lease of the unit in hand. `tick` is called between chunks; it raises when the work must stop."""
 
-    def __init__(self, database: Database, row: Work, lease: Lease, seconds: float) -> None:
-        self.lease = lease
+    def __init__(
+        self,
+        database: Database,
+        row: Work,
+        lease: Lease,
+        seconds: float,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self.lease, self._stopping = lease, stopping or threading.Event()
         self._database, self._subject, self._seconds, self._total = database, row.subject, seconds, row.total
         self._completed = 0.0
         self._stop = threading.Event()
@@ -40,6 +55,7 @@ class Renewal:
         Raises:
             LeaseLostError: somebody else owns the unit now.
             CancelledError: the job is being cancelled.
+            StoppingError: the worker is to stop, and the unit is not done within `GRACE_SECONDS`.
         """
         self._completed += done
         if self._verdict:
@@ -57,7 +73,12 @@ class Renewal:
             thread.join()
 
     def _run(self) -> None:
+        asked: float | None = None
         while not self._stop.wait(min(0.5, self._seconds / 4)):
+            if self._stopping.is_set():
+                asked = asked or time.monotonic()
+                if time.monotonic() - asked > GRACE_SECONDS:
+                    self._verdict = StoppingError(self.lease.work_id)
             try:
                 with self._database.transaction() as session:
                     work.renew(session, self.lease, self._seconds, min(int(self._completed), self._total))

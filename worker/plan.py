@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from app.store import jobs, work
 from app.store.tables import Work
 from worker import job as influence_job
-from worker.influence.memory import chunk_size
+from worker.influence.memory import chunk_size, out_of_memory, over_chunks
 from worker.influence.task import whole
 from worker.job import InfluenceJob, Place, finished
 from worker.lease import Renewal
 from worker.problems import TOO_LARGE, UserError
 from worker.process import Process
+from worker.score import checked
 
 MOST_BLOCKS = 5_000  # of one job: more would cost the database more than they save
 
@@ -73,22 +74,27 @@ def measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, fl
     inputs, targets = next(data.chunks(1, range(1)))
     try:
         chunk = chunk_size(job.task, checkpoint, inputs, targets, budget_bytes=mine.settings.memory_bytes)
-    except (torch.OutOfMemoryError, MemoryError):
+    except MemoryError:
         raise UserError("out_of_memory", TOO_LARGE) from None
     except (RuntimeError, ValueError, IndexError) as problem:
+        if out_of_memory(problem):
+            raise UserError("out_of_memory", TOO_LARGE) from None
         raise UserError(
             "shape_mismatch",
             f"The network refuses the training samples (input shape {tuple(inputs.shape[1:])}): {problem}."
             " Check the architecture's config against the data set's input shape.",
         ) from problem
+
+    def timed(inputs: torch.Tensor, targets: torch.Tensor) -> float:
+        times = []
+        for _ in range(2):  # the first pays for warming up
+            started = time.monotonic()
+            job.task.losses(checkpoint.params, checkpoint.buffers, inputs, targets)
+            times.append(time.monotonic() - started)
+        return min(times) / len(inputs)
+
     few = range(whole(min(chunk, len(data)), job.task.group))
-    inputs, targets = next(data.chunks(chunk, few))
-    times = []
-    for _ in range(2):  # the first pays for warming up
-        started = time.monotonic()
-        job.task.losses(checkpoint.params, checkpoint.buffers, inputs, targets)
-        times.append(time.monotonic() - started)
-    return chunk, min(times) / len(inputs)
+    return chunk, checked(lambda: next(over_chunks(timed, data, chunk, few, job.task.group)))
 
 
 def _block_size(mine: Process, n: int, places: int, chunk: int, seconds_per_sample: float) -> int:

@@ -15,6 +15,7 @@ TITLES = {
     "quota_exceeded": "The project has what it may have",
     "out_of_memory": "One sample does not fit into memory",
     "shape_mismatch": "Shapes do not fit",
+    "worker_out_of_memory": "The worker has too little memory",
 }
 
 
@@ -39,6 +40,16 @@ def failed(kind: str, crash: BaseException) -> dict[str, Any]:
         "internal_error",
         f"The service failed at this ({kind}) in every attempt; the last one: {type(crash).__name__}: "
         f"{crash}. The workers' logs hold the trace.",
+        fault="service",
+    )
+
+
+def no_memory(kind: str) -> dict[str, Any]:
+    """The problem of a unit of work that the worker had too little memory for, whatever it held at a time."""
+    return problem(
+        "worker_out_of_memory",
+        f"The worker's memory ran out in every attempt at this ({kind}). Its operator can give it more, or "
+        "lower DIFFIN_MEMORY_BYTES; a smaller network, data set or number of checkpoints takes less.",
         fault="service",
     )
 

@@ -19,9 +19,10 @@ from app.store.work import Lease, LeaseLostError
 from worker.amend import update
 from worker.evaluate import judge, reproduce, retrain, survey, verdict
 from worker.export import export
-from worker.lease import CancelledError, Renewal
+from worker.influence.memory import out_of_memory
+from worker.lease import CancelledError, Renewal, StoppingError
 from worker.plan import plan
-from worker.problems import UserError, failed, no_room
+from worker.problems import UserError, failed, no_memory, no_room
 from worker.process import Process, process, queues, stopping
 from worker.reduce import reduce
 from worker.score import block, sweep
@@ -138,7 +139,8 @@ def _attempt(mine: Process, row: Work) -> None:
 
 
 def _do(mine: Process, row: Work) -> None:
-    renewal = Renewal(mine.database, row, Lease(row.id, row.attempt, mine.owner), mine.settings.lease_seconds)
+    lease, seconds = Lease(row.id, row.attempt, mine.owner), mine.settings.lease_seconds
+    renewal = Renewal(mine.database, row, lease, seconds, stopping)
     began = time.monotonic()
     try:
         with renewal.kept():
@@ -150,6 +152,8 @@ def _do(mine: Process, row: Work) -> None:
         log.info("%s of %s: the lease is somebody else's now", row.kind, row.subject)
     except CancelledError:
         _give_up_cancelled(mine, row)
+    except StoppingError:
+        _give_back(mine, row, lease)
     except UserError as refused:
         _end(mine, row, refused.problem)
     except Exception as crash:
@@ -172,6 +176,18 @@ def _give_up_cancelled(mine: Process, row: Work) -> None:
             jobs.unit_stopped(session, mine.blobs, job, unit)
 
 
+def _give_back(mine: Process, row: Work, lease: Lease) -> None:
+    """Lets another worker do the unit again from its start; no failure is counted."""
+    log.info("given back: the worker is to stop")
+    with mine.database.transaction() as session:
+        job = jobs.locked(session, row.subject)
+        unit = work.locked(session, row)
+        if job is not None and unit is not None and job.status == "cancelling":
+            jobs.unit_stopped(session, mine.blobs, job, unit)
+        elif unit is not None:
+            work.give_back(session, lease)
+
+
 def _end(mine: Process, row: Work, error: dict[str, Any]) -> None:
     with mine.database.transaction() as session:
         jobs.locked(session, row.subject)
@@ -188,6 +204,7 @@ def _retry(mine: Process, row: Work, crash: Exception) -> None:
     if disk_full(crash):
         error, seconds = no_room(row.kind), settings.lease_seconds * 2**row.failures
     else:
-        error, seconds = failed(row.kind, crash), min(0.5 * 2**row.failures, settings.lease_seconds / 3)
+        found = no_memory(row.kind) if out_of_memory(crash) else failed(row.kind, crash)
+        error, seconds = found, min(0.5 * 2**row.failures, settings.lease_seconds / 3)
     with mine.database.transaction() as session:
         sweeper.put_back(session, mine.blobs, row, settings.max_attempts, error, seconds=seconds)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from worker.influence.errors import DivergedError, SampleTooLargeError
-from worker.influence.memory import OUT_OF_MEMORY
+from worker.influence.memory import out_of_memory
 from worker.influence.task import Tensors
 from worker.influence.training import rows_of
 from worker.influence.trajectory import Data
@@ -23,10 +23,10 @@ def user_problems(job: TrainJob) -> Iterator[None]:
         yield
     except DivergedError as diverged:
         raise UserError("diverged", _diverged(job, diverged.step)) from diverged
-    except (torch.OutOfMemoryError, MemoryError, SampleTooLargeError) as too_large:
+    except SampleTooLargeError as too_large:
         raise _too_large(job) from too_large
-    except RuntimeError as problem:
-        if any(words in str(problem) for words in OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as problem:
+        if out_of_memory(problem):
             raise _too_large(job) from problem
         raise
 
@@ -102,5 +102,5 @@ def fitting(inputs: torch.Tensor) -> Iterator[None]:
 
 
 def _unless_out_of_memory(problem: Exception) -> None:
-    if isinstance(problem, torch.OutOfMemoryError) or any(words in str(problem) for words in OUT_OF_MEMORY):
+    if out_of_memory(problem):
         raise problem

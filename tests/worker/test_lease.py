@@ -12,7 +12,8 @@ from app.store.blobs import BlobStore
 from app.store.db import Database
 from app.store.tables import Job, Work
 from app.store.work import Lease, LeaseLostError
-from worker.lease import CancelledError, Renewal
+from worker import lease
+from worker.lease import CancelledError, Renewal, StoppingError
 
 SECONDS = 1.0
 
@@ -66,3 +67,15 @@ def test_it_says_that_the_job_is_being_cancelled(
             subject = session.get_one(Work, renewal.lease.work_id).subject
             jobs.cancel(session, blobs, session.get_one(Job, subject))
         raises_soon(renewal.tick)
+
+
+def test_it_gives_a_worker_that_is_to_stop_some_seconds(
+    database: Database, renewal: Renewal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "GRACE_SECONDS", 0.6)
+    renewal._stopping.set()
+    with renewal.kept(), pytest.raises(StoppingError):
+        began = time.monotonic()
+        renewal.tick()
+        raises_soon(renewal.tick)
+    assert time.monotonic() - began > 0.6

@@ -16,7 +16,17 @@ T = TypeVar("T")
 
 CACHED_BYTES = 40 << 20  # of what a chunk's passes make, beyond which it falls out of a CPU's caches
 LOGITS = 8  # tensors as large as the logits that a loss in groups keeps
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+# as torch says it on CPUs and GPUs, and the system, C++ and oneDNN below it
+OUT_OF_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "Cannot allocate memory",
+    "bad_alloc",
+    "could not create a memory",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
 
 
 def chunk_size(
@@ -138,16 +148,21 @@ def over_chunks(
     return halving(of, range(len(data)) if rows is None else rows, size, group)
 
 
+def out_of_memory(failure: BaseException) -> bool:
+    """Whether memory ran out: torch says so on a CPU by a plain RuntimeError."""
+    if isinstance(failure, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(failure) for words in OUT_OF_MEMORY)
+
+
 def _unless_out_of_memory(
     function: Callable[[Sequence[int] | range], T], part: Sequence[int] | range
 ) -> tuple[T] | None:
     """(function(part),), or None: the error is gone by then, and with it the tensors its traceback held."""
     try:
         return (function(part),)
-    except (torch.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        if not any(words in str(error) for words in OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -10,7 +10,7 @@ import torch
 from torch.func import grad, vmap
 
 from worker.influence.errors import SampleTooLargeError
-from worker.influence.memory import bytes_per_sample, halving
+from worker.influence.memory import bytes_per_sample, halving, out_of_memory
 from worker.influence.order import UNUSED
 from worker.influence.task import Task, Tensors, whole
 from worker.influence.trajectory import Arrays, Checkpoint, Data
@@ -290,10 +290,12 @@ def takes_step(
     data, order = Arrays(inputs, targets), torch.arange(len(inputs))[None]
     try:
         retrain(task, repeated(params, 2), buffers, data, data, order=order, rates=[0.0], batched=batched)
-    except (torch.OutOfMemoryError, MemoryError, SampleTooLargeError):
+    except (SampleTooLargeError, MemoryError):
         raise
-    except (RuntimeError, NotImplementedError, ValueError, TypeError):  # whatever an operator has against it
-        return False
+    except (RuntimeError, NotImplementedError, ValueError, TypeError) as problem:
+        if out_of_memory(problem):
+            raise
+        return False  # whatever an operator has against it
     return True
 
 
