@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         100.0, gt=0, description="Requests of one key, on average; of each API process."
     )
     request_burst: int = Field(500, ge=1, description="Requests of one key at once.")
+    sqlite_samples: int = Field(
+        1_000_000, ge=1, description="Samples of a job's training set on SQLite; PostgreSQL takes any number."
+    )
     project_bytes: int | None = Field(None, ge=0, description="Bytes of files that a project may keep.")
     project_jobs_queued: int | None = Field(None, ge=0, description="Jobs of a project that may wait.")
     project_jobs_running: int | None = Field(

@@ -17,6 +17,7 @@ from app.api.jobs.train_admission import admit
 from app.api.jobs.train_body import TrainJobIn
 from app.api.jobs.types import NewJob
 from app.api.problems import PROBLEMS, responses
+from app.api.suitability import check_size
 from app.catalog import config_of
 from app.catalog.options import GRADIENT
 from app.settings import Settings
@@ -66,6 +67,7 @@ def _influence(
     session: Session, blobs: BlobStore, project_id: str, settings: Settings, body: InfluenceJobIn
 ) -> Estimate:
     inputs = influence.admitted(session, blobs, project_id, body)
+    check_size(session, settings, inputs.train)
     method = body.method
     passes = method.repeats * sum(method.cost(extent) for extent in inputs.extents)
     largest = max(one.bytes for one in inputs.checkpoints)

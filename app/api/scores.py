@@ -18,7 +18,7 @@ from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, RETRY_AFTER
 from app.api.samples import number_of
-from app.store import jobs, scores, trajectories
+from app.store import jobs, orders, scores, trajectories
 from app.store import scored as scored_rows
 from app.store.datasets import name_of
 from app.store.scored import Scored, label_of
@@ -167,10 +167,10 @@ def list_scores(
         refuse_order(scored, order, "query:order")
         if label_name is not None:
             label = number_of(scored.classes, label_name, "query:label_name")
-        found = scores.page(
+        found = orders.page(
             session, job_id, order, paging.limit + 1, after=after, label=label, least=least, most=most
         )
-    rows, cursor = paging.cut(found, lambda row: scores.position(row, order), *binding)
+    rows, cursor = paging.cut(found, lambda row: orders.position(row, order), *binding)
     return Page(data=[ScoreOut(**scored_rows.row(row, scored)) for row in rows], next_cursor=cursor)
 
 

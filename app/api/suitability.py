@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from sqlalchemy.orm import Session
+
 from app.api.problems import ApiProblem
 from app.catalog import Extent, Options, Parameters
+from app.settings import Settings
 from app.store.tables import Checkpoint, Dataset, Trajectory
 
 MOST_INFLUENCES = 1_000_000_000  # of a job with per_query, training samples times query samples: 4 GB
@@ -38,6 +41,19 @@ def check_order(
             f"holds rows 0 to {num_train - 1}: score the whole set that the run was trained on."
         )
         raise ApiProblem(422, "batch_order_mismatch", detail, pointer="/train_dataset_id")
+
+
+def check_size(session: Session, settings: Settings, train: Dataset) -> None:
+    """Raises 422 `too_many_samples` for more scores than SQLite writes while others wait."""
+    n, most = train.num_samples or 0, settings.sqlite_samples
+    if n > most and session.get_bind().dialect.name == "sqlite":
+        detail = (
+            f"The training set has {n:,} samples, and this service keeps scores in SQLite, where a job may "
+            f"have {most:,}: others wait while they are written. Run the service on PostgreSQL "
+            "(DIFFIN_DATABASE_URL), which takes any number, or score a part of the set; "
+            "DIFFIN_SQLITE_SAMPLES is the limit."
+        )
+        raise ApiProblem(422, "too_many_samples", detail, pointer="/train_dataset_id")
 
 
 def check_meaning(train: Dataset, query: Dataset) -> None:

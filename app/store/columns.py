@@ -71,7 +71,7 @@ class Columns:
         return np.flatnonzero(np.logical_and.reduce(masks)) if masks else None
 
     def page(self, order: str, passing: Indices | None, start: int, limit: int) -> list[int]:
-        """`limit` of the samples that pass, from place `start` on, in the order that `scores.page` has."""
+        """`limit` of the samples that pass, from place `start` on, in the order that `orders.page` has."""
         if order == "index":
             found = np.arange(start, min(start + limit, len(self))) if passing is None else passing[start:]
             return [int(one) for one in found[:limit]]

@@ -1,4 +1,4 @@
-"""Scores of a job: written once, in one transaction; read by keyset pages, ranked.
+"""Scores of a job: written once, in one transaction; read by sample, or all of them (`orders`: in pages).
 
 On PostgreSQL each job's scores are a partition of their own, loaded by COPY and dropped whole; on SQLite they
 are rows clustered by job.
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, insert, or_, select, text
+from sqlalchemy import Connection, case, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from app.store.tables import Score
 
 COLUMNS = tuple(column.name for column in Score.__table__.columns)
-TOLD = tuple(
-    column for column in Score.__table__.columns if column.name not in ("job_id", "contributions", "losses")
-)
 BATCH = 10_000
+CACHE_KIB = 512 * 1024
+INSERT = f"INSERT INTO scores ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+INDEXES = "SELECT pg_get_indexdef(indexrelid), indisprimary FROM pg_index WHERE indrelid = 'scores'::regclass"
 TOGETHER = 500  # ids of one question: a database takes so many parameters
 
 
@@ -42,8 +43,9 @@ def write(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
     if session.get_bind().dialect.name == "postgresql":
         _copy(session, job_id, columns)
         return
-    for batch in _batches(job_id, columns):
-        session.execute(insert(Score), [dict(zip(COLUMNS, row, strict=True)) for row in batch])
+    with _roomy(session) as connection:
+        for batch in _batches(job_id, columns):
+            connection.exec_driver_sql(INSERT, batch)
 
 
 def drop(session: Session, job_id: str) -> None:
@@ -51,44 +53,19 @@ def drop(session: Session, job_id: str) -> None:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"DROP TABLE IF EXISTS {partition(job_id)}"))
     else:
-        session.execute(delete(Score).where(Score.job_id == job_id))
+        with _roomy(session) as connection:
+            connection.execute(delete(Score).where(Score.job_id == job_id))
 
 
-def page(
-    session: Session,
-    job_id: str,
-    order: str,
-    limit: int,
-    *,
-    after: Sequence[Any] | None = None,
-    label: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-) -> Sequence[Score]:
-    """Up to `limit` rows in `order`, past the row whose `position` is `after`.
-
-    Args:
-        order: harmful (score descending), helpful (ascending), self_influence or suspicion (descending), or
-            index; ties by index.
-        label, least, most: only rows of this given label, and with least ≤ score ≤ most.
-    """
-    query = select(Score).where(Score.job_id == job_id)
-    if label is not None:
-        query = query.where(Score.label == label)
-    if least is not None:
-        query = query.where(Score.score >= least)
-    if most is not None:
-        query = query.where(Score.score <= most)
-    return session.scalars(_ordered(query, order, after).limit(limit)).all()
-
-
-def every(session: Session, job_id: str, order: str, batch: int) -> Iterator[Sequence[Any]]:
-    """All rows of a job in `order`, `batch` at a time, without the parts that each checkpoint contributed.
-
-    The database hands them over as they are asked for: what is held in memory is one batch.
-    """
-    query = _ordered(select(*TOLD).where(Score.job_id == job_id), order, None)
-    yield from session.execute(query, execution_options={"yield_per": batch}).partitions()
+@contextmanager
+def _roomy(session: Session) -> Iterator[Connection]:
+    """SQLite with memory for its indexes, whose rows come at random: else it reads each page anew."""
+    connection = session.connection()
+    connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
+    try:
+        yield connection
+    finally:
+        connection.exec_driver_sql("PRAGMA cache_size = -2000")  # SQLite's own
 
 
 def whole(session: Session, job_id: str, column: str) -> bool:
@@ -96,18 +73,6 @@ def whole(session: Session, job_id: str, column: str) -> bool:
     value = getattr(Score, column)
     query = select(Score.sample_index).where(Score.job_id == job_id, value != func.floor(value)).limit(1)
     return session.execute(query).first() is None
-
-
-def position(row: Score, order: str) -> list[Any]:
-    """What tells where a row stands in an order, to go on from there."""
-    positions: dict[str, list[Any]] = {
-        "harmful": [row.rank],
-        "helpful": [row.score, row.sample_index],
-        "self_influence": [row.self_influence, row.sample_index],
-        "suspicion": [row.suspicion, row.sample_index],
-        "index": [row.sample_index],
-    }
-    return positions[order]
 
 
 def one(session: Session, job_id: str, sample_index: int) -> Score | None:
@@ -231,28 +196,6 @@ def partition(job_id: str) -> str:
     return f"scores_{name}"
 
 
-def _ordered(query: Select[Any], order: str, after: Sequence[Any] | None) -> Select[Any]:
-    keys: dict[str, list[tuple[Any, bool]]] = {
-        "harmful": [(Score.rank, False)],
-        "helpful": [(Score.score, False), (Score.sample_index, False)],
-        "self_influence": [(Score.self_influence, True), (Score.sample_index, False)],
-        "suspicion": [(Score.suspicion, True), (Score.sample_index, False)],
-        "index": [(Score.sample_index, False)],
-    }
-    columns = keys[order]
-    query = query.order_by(*(column.desc() if falling else column for column, falling in columns))
-    return query.where(_past(columns, after)) if after else query
-
-
-def _past(columns: list[tuple[Any, bool]], after: Sequence[Any]) -> ColumnElement[bool]:
-    """Rows that come after `after`, compared column by column."""
-    steps = []
-    for at, (column, falling) in enumerate(columns):
-        same = [columns[i][0] == after[i] for i in range(at)]
-        steps.append(and_(*same, column < after[at] if falling else column > after[at]))
-    return or_(*steps)
-
-
 def _batches(job_id: str, columns: Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
     n = len(columns["score"])
     for start in range(0, n, BATCH):
@@ -273,7 +216,7 @@ def _values(name: str, column: Any, rows: slice, job_id: str) -> list[Any]:
 
 
 def _copy(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
-    """COPY into a table of its own, then index and attach it: other jobs' scores stay unlocked."""
+    """COPY into a table of its own, then index it, then attach it: other jobs' scores stay unlocked."""
     name = partition(job_id)
     session.execute(text(f"CREATE TABLE {name} (LIKE scores INCLUDING DEFAULTS INCLUDING STORAGE)"))
     connection = session.connection().connection.driver_connection
@@ -287,5 +230,11 @@ def _copy(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
         for batch in _batches(job_id, columns):
             for row in batch:
                 copy.write_row(row)
+    # What the whole table has is made here first: attaching finds it, and nobody waits for an index.
+    session.execute(text("SET LOCAL maintenance_work_mem = '256MB'"))
     session.execute(text(f"ALTER TABLE {name} ADD CHECK (job_id = '{job_id}')"))
+    for defined, primary in session.execute(text(INDEXES)).all():
+        columns = defined.partition(" USING btree ")[2]
+        made = f"ALTER TABLE {name} ADD PRIMARY KEY" if primary else f"CREATE INDEX ON {name}"
+        session.execute(text(f"{made} {columns}"))
     session.execute(text(f"ALTER TABLE scores ATTACH PARTITION {name} FOR VALUES IN ('{job_id}')"))

@@ -39,6 +39,19 @@ def test_a_job_is_accepted_with_its_options_filled_in_and_its_checkpoints_frozen
     }
 
 
+def test_more_samples_than_sqlite_bears_are_refused_with_advice(
+    service: Service, inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = service.http.get(f"/v1/datasets/{inputs['train_dataset_id']}").json()
+    monkeypatch.setattr(service.settings, "sqlite_samples", train["num_samples"])
+    assert service.http.post("/v1/jobs", json=request_of(inputs)).status_code == 202
+    monkeypatch.setattr(service.settings, "sqlite_samples", train["num_samples"] - 1)
+    for path in ("/v1/jobs", "/v1/jobs/estimate"):
+        told = problem(service.http.post(path, json=request_of(inputs)), 422, "too_many_samples")
+        assert "PostgreSQL" in told["detail"]
+        assert pointers(told) == ["/train_dataset_id"]
+
+
 def test_a_job_rings_the_doorbell(service: Service, job: dict[str, Any]) -> None:
     with service.database.snapshot() as session:
         unit = work.of(session, job["id"], "plan")[0]

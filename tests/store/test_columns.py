@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.store import columns, scores
+from app.store import columns, orders, scores
 from app.store.columns import Columns, Filter
 from app.store.db import Database, new_id
 
@@ -40,7 +40,7 @@ def test_they_agree_with_the_table(database: Database, tmp_path: Path, data: st.
     passing = found.passing(Filter(label=label, least=least))
     for order in ORDERS:
         with database.snapshot() as session:
-            table = scores.page(session, job_id, order, n, label=label, least=least)
+            table = orders.page(session, job_id, order, n, label=label, least=least)
         expected = [row.sample_index for row in table]
         start, limit = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
         assert found.page(order, passing, start, limit) == expected[start : start + limit]

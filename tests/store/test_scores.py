@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select, text
 
-from app.store import scores
+from app.store import orders, scores
 from app.store.db import Database, new_id
 from app.store.tables import Score
 
@@ -42,10 +44,10 @@ def walk(database: Database, job_id: str, order: str, limit: int, **filters: flo
     found: list[int] = []
     after = None
     with database.snapshot() as session:
-        while rows := scores.page(session, job_id, order, limit, after=after, **filters):
+        while rows := orders.page(session, job_id, order, limit, after=after, **filters):
             assert len(rows) <= limit
             found += [row.sample_index for row in rows]
-            after = scores.position(rows[-1], order)
+            after = orders.position(rows[-1], order)
     return found
 
 
@@ -58,6 +60,102 @@ def test_pages_give_every_row_once_in_order(database: Database, values: np.ndarr
     assert walk(database, job_id, "harmful", limit) == sorted(n, key=lambda i: (-values[i], i))
     assert walk(database, job_id, "helpful", limit) == sorted(n, key=lambda i: (values[i], i))
     assert walk(database, job_id, "self_influence", limit) == sorted(n, key=lambda i: (values[i], i))
+
+
+def test_pages_go_on_in_the_middle_of_a_tie(database: Database) -> None:
+    values = np.array([0.5, 0.25, 0.5, 0.5, 0.25, 0.75, 0.5, 0.25])
+    job_id = write(database, values, suspicion=values, self_influence=values)
+    falling = sorted(range(8), key=lambda i: (-values[i], i))
+    for order in ("harmful", "suspicion", "self_influence"):
+        for limit in range(1, 9):
+            assert walk(database, job_id, order, limit) == falling
+    assert walk(database, job_id, "helpful", 3) == sorted(range(8), key=lambda i: (values[i], i))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({"least": 0.25}, [3, 1, 4, 0, 2]),
+        ({"most": 0.25}, [0, 2, 5]),
+        ({"least": 0.3, "most": 0.6}, [1, 4]),
+        ({"least": 0.9}, []),
+        ({"most": -1.0}, []),
+        ({"least": 0.3, "most": 0.4}, []),
+    ],
+)
+def test_the_most_harmful_within_bounds(
+    database: Database, bounds: dict[str, float], expected: list[int]
+) -> None:
+    job_id = write(database, np.array([0.25, 0.5, 0.25, 0.75, 0.5, -0.5]))
+    for limit in (1, 2, 10):
+        assert walk(database, job_id, "harmful", limit, **bounds) == expected
+
+
+@pytest.mark.parametrize("order", orders.KEYS)
+def test_a_page_reads_its_own_rows_and_no_others(postgres_url: str, order: str) -> None:
+    database, n = Database(postgres_url), 20_000
+    values = np.random.default_rng(0).normal(size=n).round(1)  # hundreds in each tie
+    job_id = write(database, values, suspicion=values, self_influence=values)
+    ran: list[tuple[str, Any]] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        ran.append((statement, parameters))
+
+    with database.snapshot() as session:
+        middle = scores.one(session, job_id, 7_000)
+        assert middle is not None
+        session.connection().exec_driver_sql(f"ANALYZE {scores.partition(job_id)}")
+        for after in (None, [getattr(middle, column.key) for column, _ in orders.KEYS[order]]):
+            ran.clear()
+            assert len(orders.page(session, job_id, order, 50, after=after)) == 50
+            for statement, parameters in list(ran):
+                explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+                plan = session.connection().exec_driver_sql(explain, parameters).scalar_one()[0]["Plan"]
+                below = plan["Plans"][0]
+                assert (plan["Node Type"], below["Node Type"]) == ("Limit", "Index Scan"), below
+                assert below.get("Rows Removed by Filter", 0) == 0
+    database.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("order", "index"),
+    [
+        ("helpful", "ix_scores_job_id_score_sample_index"),
+        ("suspicion", "ix_scores_suspicion"),
+        ("self_influence", "ix_scores_self_influence"),
+    ],
+)
+def test_sqlite_goes_on_by_the_index_of_the_order(sqlite_url: str, order: str, index: str) -> None:
+    database, n = Database(sqlite_url), 5000
+    values = np.random.default_rng(0).normal(size=n).round(3)
+    job_id = write(database, values, suspicion=values, self_influence=values)
+    plans: list[str] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    with database.snapshot() as session:
+        assert len(orders.page(session, job_id, order, 50, after=[0.0, 7])) == 50
+    assert [plan.split(" (")[0] for plan in plans if plan.startswith("SEARCH")] == [
+        f"SEARCH scores USING INDEX {index}"
+    ] * 2
+    database.engine.dispose()
+
+
+def test_a_partition_has_each_index_once(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    job_id = write(database, np.arange(10.0))
+    count = text(
+        "SELECT count(*), bool_and(indisvalid) FROM pg_index WHERE indrelid = cast(:name AS regclass)"
+    )
+    with database.snapshot() as session:
+        here, whole = (
+            session.execute(count, {"name": name}).one() for name in (scores.partition(job_id), "scores")
+        )
+    assert tuple(here) == tuple(whole) == (5, True)
+    database.engine.dispose()
 
 
 def test_filters_narrow_every_order(database: Database) -> None:

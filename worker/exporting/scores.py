@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from app.store import influences, scored, scores
+from app.store import influences, orders, scored, scores
 from app.store.blobs import BlobStore
 from app.store.db import Database
 from app.store.rows import Rows
@@ -52,7 +52,7 @@ def table_of(database: Database, blobs: BlobStore, job_id: str, order: str) -> T
 
     def batches() -> Iterator[Batch]:
         with database.snapshot() as session:
-            for stored in scores.every(session, job_id, order, size):
+            for stored in orders.every(session, job_id, order, size):
                 rows = [scored.row(one, told) for one in stored]
                 where: Any = [row["sample_index"] for row in rows]
                 yield Batch(rows, None if matrix is None else matrix[where])

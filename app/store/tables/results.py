@@ -5,10 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.tables.base import Base, Resource
+
+
+def _falling(column: str) -> Index:
+    """An index by this column from the greatest value down, of the rows that have one."""
+    there = text(f"{column} IS NOT NULL")
+    name, falls = f"ix_scores_{column}", text(f"{column} DESC")
+    return Index(name, "job_id", falls, "sample_index", postgresql_where=there, sqlite_where=there)
 
 
 class Score(Base):
@@ -18,7 +25,8 @@ class Score(Base):
     __table_args__ = (
         Index(None, "job_id", "rank"),
         Index(None, "job_id", "score", "sample_index"),
-        Index(None, "job_id", "suspicion", "sample_index"),
+        _falling("suspicion"),
+        _falling("self_influence"),
         {"postgresql_partition_by": "LIST (job_id)", "sqlite_with_rowid": False},
     )
 
