@@ -61,7 +61,7 @@ class Size(NamedTuple):
 SIZES = {
     "digits": Size(1000, 400),
     "mnist": Size(3000, 3000),
-    "trec": Size(2000, 200),
+    "trec": Size(2000, 3000),
     "cifar10": Size(2000, 3000),
 }
 CLEANLAB = """
@@ -164,20 +164,17 @@ def ours(case: Case, suspicious: NDArray[np.float64], size: int) -> Cleaned:
 
 
 def twice(case: Case, suspicious: NDArray[np.float64], size: int) -> Cleaned:
-    """Suspects decided about by two runs, the second trained without them."""
+    """Suspects decided about by a second run, trained without them."""
     index = suspects(suspicious, size)
     if not len(index):
         return without(case, index)
-    problem, rows = case.problem, index.tolist()
+    problem, every = case.problem, range(len(case.problem.targets))
     first = ours(case, suspicious, len(index))
     again = trained(_only(problem, torch.from_numpy(first.kept), first.labels), case.seed)
-    before, after = (
-        mean_probabilities(run.task, [run.trajectory], problem.train, rows, chunk=256)
-        for run in (case.run, again)
-    )
-    found = decided(before, after, problem.targets[index])
-    relabelled = found.confidence.nan_to_num() >= SURE
+    seen = mean_probabilities(again.task, [again.trajectory], problem.train, every, chunk=256)
+    found = decided(seen, problem.targets, index)
     kept, labels = np.ones(len(problem.targets), dtype=bool), problem.targets.clone()
+    relabelled = found.relabelled
     labels[index[relabelled.numpy()]] = found.label[relabelled].long()
     kept[index[~(found.acquitted | relabelled).numpy()]] = False
     return Cleaned(kept, labels)

@@ -21,24 +21,25 @@ from worker.selection import Floats, Selecting
 def opinion(
     mine: Process, asked: Selecting, index: NDArray[np.int64], labels: Floats, renewal: Renewal
 ) -> Decided:
-    """What two runs together say of the suspects `index`, labelled `labels` [n].
+    """What a second run says of the suspects `index`; `labels` [N] are those of all samples.
 
     Raises:
         UserError: the second run diverged, or nothing is left to train it on.
     """
-    first = _first(mine, asked, index, renewal)
-    given = torch.from_numpy(labels)
-    other, confidence = suggested(first, given)
+    given = torch.from_numpy(labels).long()
+    other, confidence = suggested(_first(mine, asked, index, renewal), given[index])
     sure = (torch.nan_to_num(confidence) >= SURE).tolist()
     relabelled = {int(row): float(to) for row, to, take in zip(index, other, sure, strict=True) if take}
     rows = sorted({*range(asked.num_samples)} - {*index.tolist()} | {*relabelled})
     seed = asked.request["training"]["recipe"]["seed"] or 0
     job = again.load(mine, asked.job_id, asked.request, seed)
     data = job.data(job.train, lambda samples: renewal.tick())
-    wanted, found = seen_at(job.recipe.steps(len(rows))), []
+    wanted, every = seen_at(job.recipe.steps(len(rows))), range(asked.num_samples)
     chunk = selection.chunk_of(mine, selection.influence(mine, asked), data)
+    found: torch.Tensor | None = None
 
     def see(step: int, state: State, held: Tensors) -> None:
+        nonlocal found
         if step not in wanted:
             return
 
@@ -46,14 +47,16 @@ def opinion(
         def of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             return probabilities(job.task, job.task.outputs(state.params, held, inputs, targets))
 
-        found.append(torch.cat(list(over_chunks(of, data, chunk, index.tolist()))))
+        seen = torch.cat(list(over_chunks(of, data, chunk, every)))
+        found = seen if found is None else found + seen
 
     if again.train_again(job, rows, relabelled, seed, renewal, see) is None:
         raise UserError(
             "diverged",
             "Training again without the suspected samples diverged: ask for one round (rounds: 1).",
         )
-    return decided(first, torch.stack(found).mean(0), given)
+    assert found is not None  # noqa: S101  (the last step is always asked)
+    return decided(found / len(wanted), given, index)
 
 
 def _first(mine: Process, asked: Selecting, index: NDArray[np.int64], renewal: Renewal) -> torch.Tensor:

@@ -87,12 +87,12 @@ def _clean_twice(
 ) -> Rows:
     """The suspects that a second run does not acquit, the most suspicious first."""
     index = suspects(table[asked.request["by"]], wrong)
-    found = second.opinion(mine, asked, index, table["label"][index], renewal)
+    found = second.opinion(mine, asked, index, table["label"], renewal)
     guilty = ~found.acquitted.numpy()
     label, confidence = found.label.numpy()[guilty], found.confidence.numpy()[guilty]
     action = np.full(len(label), REMOVE, dtype=np.uint8)
     if asked.request["relabel"]:
-        action[np.nan_to_num(confidence) >= SURE] = RELABEL
+        action[found.relabelled.numpy()[guilty]] = RELABEL
     columns = _columns(index[guilty], table) | {"suggested_label": label, "confidence": confidence}
     return chosen.rows(action, columns)
 

@@ -67,7 +67,8 @@ def load(
 
     Args:
         name: digits, breast_cancer, mnist, adult, trec or cifar10.
-        queries: from the test part where there is one, else from the training samples not drawn.
+        queries: from the test part where there is one, and from the training samples not drawn where it is
+            used up or there is none.
         flips: share of the training labels made wrong.
         noise: a flipped label is, "uniform", any other class, or, "class", the one after its own, as if these
             two were easily confused.
@@ -81,11 +82,11 @@ def load(
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(len(source.labels))
     train, rest = drawn[:n], drawn[n:]
-    if source.test_labels is None or source.test_items is None:
-        query_items, query_labels = source.items[rest[:queries]], source.labels[rest[:queries]]
-    else:
+    query_items, query_labels = source.items[rest[:queries]], source.labels[rest[:queries]]
+    if source.test_labels is not None and source.test_items is not None:
         tested = rng.permutation(len(source.test_labels))[:queries]
-        query_items, query_labels = source.test_items[tested], source.test_labels[tested]
+        query_items = np.concatenate([source.test_items[tested], query_items])[:queries]
+        query_labels = np.concatenate([source.test_labels[tested], query_labels])[:queries]
     if len(train) < n or len(query_labels) < queries:
         raise ValueError(f"{name} has no {n} training samples and {queries} queries")
     clean, classes = source.labels[train], int(source.labels.max()) + 1

@@ -14,6 +14,7 @@ from safetensors.torch import load
 from tests import walk
 from tests.services import Service
 from tests.shapes import BOTH
+from worker.influence.selection.second import CERTAIN
 
 SAMPLES, FLIPPED = 400, 40
 RECIPE = {
@@ -175,7 +176,7 @@ def test_a_second_run_decides_about_the_suspects(client: httpx.Client, job: dict
     assert sum(one["sample_index"] >= FLIPPED for one in found) <= 0.25 * FLIPPED
     for one in found:
         assert one["suggested_label"] != one["label"]
-        assert (one["action"] == "relabel") == ((one["confidence"] or 0) >= 0.5)
+        assert (one["action"] == "relabel") == ((one["confidence"] or 0) >= CERTAIN)
     assert samples(client, selected(client, job, type="clean", auto=True)) == found  # to the bit
 
 

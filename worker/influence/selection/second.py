@@ -1,14 +1,20 @@
 """A second opinion on suspected labels: of a network trained again without them.
 
 The estimate of how many labels are wrong tends to be low, and the last of them are not those that look
-worst; one that stays costs a network far more than a right sample that goes. So WIDER times as many samples
-are suspected as labels are wrong, and the network is trained again on the others, and on suspects whose label
-the first run disputes at SURE or more, with the label it proposes. What the second run then takes a suspect
-for is not learned from the label as given. With p_r(c) the mean probability over the checkpoints of run r,
+worst. So WIDER times as many samples are suspected as labels are wrong, and the network is trained again on
+the others, and on suspects whose label the first run disputes at SURE or more, with the label it proposes.
+What the second run then takes a suspect for is not learned from the label as given.
 
-    p(c) = (p_1(c) + p_2(c))/2,   c* = argmax_c p(c):
+With q(c) its mean probability over its checkpoints, p(c) ∝ q(c)^(1/τ) and y the label as given, the right
+label is c with probability
 
-a suspect is removed where p(c*) < SURE, kept where c* is the label as given, else relabelled c*.
+    P(c | y) ∝ (1 - ρ) p(c) where c = y,   ρ/(C - 1) p(c) elsewhere,
+
+where the share ρ of wrong labels and τ are fitted to the second run's view of all samples
+(worker/influence/selection/noise.py). A suspect is kept where P(y | y) ≥ SURE, else relabelled
+c* = argmax P(c | y) where P(c* | y) ≥ CERTAIN, else removed. That most labels are right speaks for the label
+as given: a hard sample that is right teaches more than most, and its loss costs more than a wrong one that
+stays.
 """
 
 from __future__ import annotations
@@ -19,8 +25,10 @@ import torch
 
 from worker.influence.selection.choosing import Floats, Ints, most
 from worker.influence.selection.labels import SURE
+from worker.influence.selection.noise import fitted
 
 WIDER = 1.5
+CERTAIN = 0.95  # of the right label, from which on a suspect is relabelled and not removed
 STATES = 10  # of the second run, at even distances, whose probabilities count
 
 
@@ -29,11 +37,13 @@ class Decided(NamedTuple):
 
     Attributes:
         acquitted: whether it is kept as it is, bool [n].
-        label: c* where that is another than given, else NaN: float64 [n].
-        confidence: p(c*) there, else NaN: float64 [n].
+        relabelled: whether it gets another label, bool [n]; those neither acquitted nor relabelled go.
+        label: c* of those not acquitted where that is another than given, else NaN: float64 [n].
+        confidence: P(c* | y) there, else NaN: float64 [n].
     """
 
     acquitted: torch.Tensor
+    relabelled: torch.Tensor
     label: torch.Tensor
     confidence: torch.Tensor
 
@@ -48,18 +58,27 @@ def seen_at(total: int) -> frozenset[int]:
     return frozenset(max(1, round(total * k / STATES)) for k in range(1, STATES + 1))
 
 
-def decided(first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor) -> Decided:
+def decided(found: torch.Tensor, labels: torch.Tensor, index: Ints) -> Decided:
     """The verdict on each suspect.
 
     Args:
-        first, second: mean probabilities of either run, [n, C].
-        labels: as given, [n].
+        found: mean probabilities of the second run, of all samples, [N, C].
+        labels: as given, int64 [N].
+        index: the suspects [n].
     """
-    confidence, likeliest = ((first + second) / 2).max(1)
-    same = likeliest == labels
+    share, temperature = fitted(found, labels)
+    rows = torch.from_numpy(index)
+    given = labels[rows, None]
+    soft = (found[rows].double().clamp(min=1e-12).log() / temperature).softmax(1)
+    weights = torch.full_like(soft, share / max(1, soft.shape[1] - 1)).scatter(1, given, 1 - share)
+    posterior = weights * soft / (weights * soft).sum(1, keepdim=True)
+    confidence, likeliest = posterior.max(1)
+    acquitted = posterior.gather(1, given)[:, 0] >= SURE
+    other = ~acquitted & (likeliest != given[:, 0])
     nothing = torch.full_like(confidence, torch.nan)
     return Decided(
-        acquitted=same & (confidence >= SURE),
-        label=torch.where(same, nothing, likeliest.double()),
-        confidence=torch.where(same, nothing, confidence),
+        acquitted=acquitted,
+        relabelled=other & (confidence >= CERTAIN),
+        label=torch.where(other, likeliest.double(), nothing),
+        confidence=torch.where(other, confidence, nothing),
     )
