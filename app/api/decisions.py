@@ -29,6 +29,7 @@ from app.store.datasets import name_of
 from app.store.db import Database
 from app.store.decisions import Decided, Word
 from app.store.scored import Scored, label_of
+from app.store.spreadsheets import harmless
 from app.store.tables import Dataset
 
 router = APIRouter(
@@ -260,7 +261,8 @@ def _csv(rows: Iterator[DecisionOut]) -> Iterator[str]:
     table = csv.DictWriter(buffer, list(DecisionOut.model_fields), lineterminator="\n")
     table.writeheader()
     for row in rows:
-        table.writerow(row.model_dump(mode="json"))
+        cells = row.model_dump(mode="json")
+        table.writerow({name: harmless(one) if isinstance(one, str) else one for name, one in cells.items()})
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()

@@ -17,7 +17,7 @@ from app.api.idempotency import Answer, OncePost
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
 from app.api.resources import NO_NUL, Body, Edit, GivenName, Metadata, Notes, edited, named, tagged
-from app.store import keys, pages
+from app.store import keys, pages, usage
 from app.store.keys import DEFAULT_PROJECT, Made
 from app.store.tables import ApiKey
 
@@ -213,6 +213,7 @@ def rotate_key(key_id: KeyId, body: RotationIn, caller: Admin, settings: Config,
 def revoke_key(key_id: KeyId, caller: Admin, database: Db) -> None:
     """At once, with every session of the page that was begun with it. It stays in the list, as revoked."""
     with database.transaction() as session:
+        usage.counting(session, DEFAULT_PROJECT, "lasting admin keys")  # two may revoke each other
         key = _found(session, caller, key_id, lock=True)
         if keys.lasting_admins(session, DEFAULT_PROJECT) == [key_id]:
             detail = (

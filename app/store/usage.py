@@ -27,7 +27,7 @@ from app.store.tables import (
     Upload,
 )
 
-Counted = Literal["bytes", "jobs queued", "jobs running"]
+Counted = Literal["bytes", "jobs queued", "jobs running", "lasting admin keys"]
 RUNNING = ("running", "cancelling")
 
 

@@ -160,6 +160,15 @@ def test_they_are_downloaded_as_json_and_as_csv(service: Service, path: str) -> 
     ]
 
 
+def test_no_spreadsheet_runs_what_the_csv_holds(service: Service, inputs: dict[str, str]) -> None:
+    job = service.http.post("/v1/jobs", json=request_of(inputs)).json()
+    service.succeed(job["id"], COLUMNS | {"sample_id": np.array(["=cmd|x!A1"] * N)})
+    path = f"/v1/jobs/{job['id']}/decisions"
+    put(service, path, {"sample_index": 2, "action": "keep"})
+    table = service.http.get(f"{path}/content", params={"format": "csv"}).text
+    assert next(csv.DictReader(io.StringIO(table)))["sample_id"] == "'=cmd|x!A1"
+
+
 def test_a_selection_takes_them_as_they_are_then(service: Service, path: str) -> None:
     selections, body = path.replace("decisions", "selections"), {"type": "decided"}
     problem(service.http.post(selections, json=body), 409, "nothing_decided")

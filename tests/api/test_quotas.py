@@ -1,4 +1,4 @@
-"""Quotas of a project hold for requests side by side, on either database."""
+"""What is counted holds for requests side by side, on either database: quotas of a project, the last key."""
 
 from __future__ import annotations
 
@@ -95,6 +95,26 @@ def test_a_project_without_a_byte_left_starts_no_job(service: Service) -> None:
     influence = {"type": "influence", "trajectory_id": "tr_1", "train_dataset_id": "ds_1"}
     answer = service.http.post("/v1/jobs", json=influence | {"method": {"name": "loss"}})
     problem(answer, 403, "quota_exceeded")
+
+
+def test_admins_who_revoke_each_other_leave_one(service: Service) -> None:
+    def revoke(pair: tuple[str, str]) -> httpx.Response:
+        key, other = pair
+        return httpx.delete(f"{service.url}/v1/api-keys/{other}", headers=bearer(key), timeout=60)
+
+    first = httpx.get(f"{service.url}/v1/api-keys", headers=bearer(KEY), params={"project_id": "default"})
+    key, key_id = KEY, first.json()["data"][0]["id"]
+    for _ in range(5):
+        body = {"name": "another", "scopes": ["admin"]}
+        made = httpx.post(f"{service.url}/v1/api-keys", headers=bearer(key), json=body, timeout=60).json()
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(revoke, [(key, made["id"]), (made["key"], key_id)]))
+        left = [
+            one for one, answer in zip((key, made["key"]), answers, strict=True) if answer.status_code == 204
+        ]
+        assert len(left) == 1, [answer.text for answer in answers]
+        if left == [made["key"]]:
+            key, key_id = made["key"], made["id"]
 
 
 def stored(service: Service) -> int:

@@ -43,7 +43,11 @@ def test_every_example_of_the_page(
     assert lines[0] == "sample_index,action,label" and len(lines) == SAMPLES + 1
     rows = [line.split(",") for line in lines[1:]]
     assert [int(index) for index, action, _ in rows if action == "keep"] == manifest["keep"]
-    relabelled = [{"sample_index": int(i), "label": int(label)} for i, a, label in rows if a == "relabel"]
+    relabelled = [
+        {"sample_index": int(index), "sample_id": None, "label": int(label)}
+        for index, action, label in rows
+        if action == "relabel"
+    ]
     assert relabelled == manifest["relabel"]
     tracked = (tmp_path / f"{cleaned.id}.csv.dvc").read_text()
     digest = hashlib.md5(table, usedforsecurity=False).hexdigest()

@@ -68,7 +68,10 @@ def test_decisions_are_written_read_and_acted_on(client: Diffin, job: Job, tmp_p
         client.decide(job, {3: "remove", SAMPLES: "remove"})
     found = client.selected(client.decided(job, name="mine"))
     manifest = client.manifest(found)
-    assert (manifest["remove"], manifest["relabel"]) == ([0], [{"sample_index": 1, "label": 2}])
+    assert (manifest["remove"], manifest["relabel"]) == (
+        [0],
+        [{"sample_index": 1, "sample_id": None, "label": 2}],
+    )
     assert len(manifest["keep"]) == SAMPLES - 2
     table = client.download_decisions(job, tmp_path / "decisions.csv").read_text().splitlines()
     assert len(table) == 4

@@ -201,7 +201,16 @@ def test_what_was_decided_by_hand_is_done(
     walk.ok(client.put(f"/v1/jobs/{job['id']}/decisions", json={"decisions": told}), 200)
     selection = selected(client, job, type="decided", verify=True, seeds=2)
     listed = manifest(client, selection)
-    assert (listed["remove"], listed["relabel"]) == ([3, 8], [{"sample_index": 1, "label": 5}])
+    relabelled = {"sample_index": 1, "sample_id": "digit-1", "label": 5}
+    assert (listed["remove"], listed["relabel"]) == ([3, 8], [relabelled])
+    assert listed["remove_ids"] == ["digit-3", "digit-8"]
+    assert listed["keep_ids"] == [f"digit-{index}" for index in listed["keep"]]
+    table = client.get(f"/v1/selections/{selection['id']}/manifest", params={"format": "csv"}).text
+    assert table.splitlines()[:3] == [
+        "sample_index,action,label,sample_id",
+        "0,keep,,digit-0",
+        "1,relabel,5,digit-1",
+    ]
     found = samples(client, selection)
     assert [(one["sample_index"], one["action"]) for one in found] == [
         (3, "remove"),

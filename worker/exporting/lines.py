@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.store.spreadsheets import harmless
 from worker.exporting.table import WIDE, Batch, Table, finite
-
-RISKY = "=+-@＝＋－＠'\t\r\n"  # noqa: RUF001  (spreadsheets take the full-width ones too)
 
 
 def write_csv(table: Table, path: Path) -> Iterator[int]:
@@ -32,16 +31,6 @@ def _cells(batch: Batch, names: list[str], text: set[str]) -> Iterator[list[Any]
         if batch.influences is not None:
             cells += [format(value, ".9g") for value in batch.influences[at].tolist()]
         yield cells
-
-
-def harmless(text: str | None) -> str | None:
-    """A cell that no spreadsheet takes for a formula, whatever its first character.
-
-    Texts that begin with one of = + - @, a tab or the end of a line, after any spaces, get an apostrophe
-    before them. So do those that begin with an apostrophe: whoever takes one off again has every text as it
-    was.
-    """
-    return f"'{text}" if text and (text[0] in RISKY or text.lstrip()[:1] in tuple(RISKY)) else text
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Db
@@ -18,6 +18,7 @@ from app.api.selections.resource import SelectedOut, SelectionId, found_selectio
 from app.store import chosen, scores, selections
 from app.store.blobs import BlobStore
 from app.store.chosen import Rows
+from app.store.rows import Rows as Ids
 from app.store.tables import Dataset, Job, Selection
 
 router = APIRouter(
@@ -29,6 +30,7 @@ class Relabelled(BaseModel):
     """A sample, and the label it should have."""
 
     sample_index: int
+    sample_id: str | None
     label: int | float | None
 
 
@@ -46,7 +48,9 @@ class ManifestOut(BaseModel):
                     "num_samples": 6,
                     "keep": [0, 1, 3, 5],
                     "remove": [4],
-                    "relabel": [{"sample_index": 2, "label": 9}],
+                    "relabel": [{"sample_index": 2, "sample_id": "img-2", "label": 9}],
+                    "keep_ids": ["img-0", "img-1", "img-3", "img-5"],
+                    "remove_ids": ["img-4"],
                 }
             ]
         }
@@ -60,6 +64,8 @@ class ManifestOut(BaseModel):
     keep: list[int]
     remove: list[int]
     relabel: list[Relabelled]
+    keep_ids: list[str] | None = Field(description="Of `keep`, in its order; null where samples have no ids.")
+    remove_ids: list[str] | None
 
 
 class Chosen(NamedTuple):
@@ -133,23 +139,24 @@ def get_manifest(
         Format,
         Query(
             alias="format",
-            description="`csv`: a row a training sample: sample_index, action, label (of those to relabel). "
-            "`dvc`: the file that makes DVC track that CSV.",
+            description="`csv`: a row a training sample: sample_index, action, label (of those to relabel), "
+            "sample_id if samples have ids. `dvc`: the file that makes DVC track that CSV.",
         ),
     ] = "json",
 ) -> Response:
-    """Which samples to keep, remove and relabel, by their index in the training set; with `ETag`. 409 until
-    the selection succeeded.
+    """Which samples to keep, remove and relabel, by their index in the training set, and by their ids where
+    they have some; with `ETag`. 409 until the selection succeeded.
     """
     with database.snapshot() as session:
         found = _chosen(session, blobs, caller.project_id, selection_id)
-    headers = {"ETag": f'"{found.digest}.{form}"', "Cache-Control": "private, no-cache"}
+        ids = _ids(session, blobs, found.job)
+    headers = {"ETag": f'"{found.digest}.ids.{form}"', "Cache-Control": "private, no-cache"}
     if known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if form != "json":
         name = f"{selection_id}.csv" + (".dvc" if form == "dvc" else "")
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    body = written(found.selection, found.job, found.rows, form)
+    body = written(found.selection, found.job, found.rows, ids, form)
     return Response(body, headers=headers, media_type=MEDIA_TYPES[form])
 
 
@@ -166,6 +173,14 @@ def _chosen(session: Session, blobs: BlobStore, project_id: str, selection_id: s
         raise ApiProblem(409, "selection_not_finished", detail, headers=headers)
     path, digest = file
     return Chosen(selection, session.get_one(Job, selection.job_id), chosen.read(path), digest)
+
+
+def _ids(session: Session, blobs: BlobStore, job: Job) -> Ids | None:
+    """The training samples' own ids, where they have some."""
+    train = session.get(Dataset, job.train_dataset_id) if job.train_dataset_id else None
+    if train is None or train.ids_blob is None:
+        return None
+    return Ids(blobs.path(session, train.ids_blob))
 
 
 def _classes(session: Session, job: Job) -> list[str] | None:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.scores import ScoreOut
+from app.store.spreadsheets import harmless
 from worker.export import WRITERS
-from worker.exporting.lines import harmless
 from worker.exporting.scores import KINDS
 from worker.exporting.table import Batch, Column, Table
 
