@@ -1,6 +1,6 @@
 """What scores cost: against captum, against plain forward passes, and as the samples grow many.
 
-    python benchmarks/speed.py [--quick] [--device cuda]
+    python benchmarks/speed.py [--quick] [--part growth] [--device cuda]
 
 Random data and weights, float32, whole network, aggregated query set. captum runs in an environment of its
 own (DIFFIN_PEERS_VENV, by default .venv-peers) on the same arrays and checkpoints, and is asked for the same
@@ -41,7 +41,9 @@ SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (10_000, 100_000)
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--device", choices=("cuda", "cpu"), help="take the figures of this device only")
+    made.add_argument("--part", choices=("forwards", "captum", "growth"), help="one of the tables")
     asked = made.parse_args()
+    wanted = [asked.part] if asked.part else ["forwards", "captum", "growth"]
     if asked.device:
         on_device(torch.device(asked.device))
         return
@@ -49,10 +51,13 @@ def main() -> None:
     cases = {name: case.quick() if asked.quick else case for name, case in CASES.items()}
     rounds = 3 if asked.quick else 7
     torch.set_num_threads(1)
-    forwards(cases, rounds)
-    against_captum(cases, rounds=1 if asked.quick else 3, threads=sorted({1, cores}))
+    if "forwards" in wanted:
+        forwards(cases, rounds)
+    if "captum" in wanted:
+        against_captum(cases, rounds=1 if asked.quick else 3, threads=sorted({1, cores}))
     torch.set_num_threads(1)
-    growing(QUICK_SIZES if asked.quick else SIZES)
+    if "growth" in wanted:
+        growing(QUICK_SIZES if asked.quick else SIZES)
 
 
 # ---------------------------------------------------------------- plain forward passes

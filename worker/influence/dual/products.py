@@ -39,9 +39,12 @@ def _subtracted(func: Rule, a: Dual, b: Any) -> Dual:
 def _product(func: Rule, a: Any, b: Any) -> Dual:
     level = level_of(a, b)
     (a0, a1), (b0, b1) = parts(a, level), parts(b, level)
+    value = func(a0, b0)
     first = None if a1 is None else func(a1, b0)
+    if first is not None and b1 is not None and func.__name__ == "mul" and a0.dtype == b1.dtype:
+        return Dual(value, torch.addcmul(first, a0, b1), level)  # the second added as it is computed
     second = None if b1 is None else func(a0, b1)
-    return Dual(func(a0, b0), total(first, second), level)
+    return Dual(value, total(first, second), level)
 
 
 @rule("einsum")
@@ -68,14 +71,18 @@ def _divided(func: Rule, a: Dual, b: Any) -> Any:
 
 @rule("linear")
 def _linear(func: Rule, x: Any, weight: Any, bias: Any = None) -> Dual:
-    """x wᵀ + b; of plain parts, ẋ wᵀ + ḃ + x ẇᵀ with the second product added as it is computed."""
+    """x wᵀ + b; of plain parts, ẋ wᵀ + ḃ + x ẇᵀ with the second product added as it is computed, and in
+    place where no vmap is under way, which knows no addmm_."""
     level = level_of(x, weight, bias)
     (x0, x1), (w0, w1), (b0, b1) = parts(x, level), parts(weight, level), parts(bias, level)
     if x1 is None or w1 is None or level_of(x0, x1, w0, w1, b0, b1):
         return _affine(func, x, weight, bias)
     width = x0.shape[-1]
-    # not in place: vmap knows no addmm_
-    change = torch.addmm(func(x1.reshape(-1, width), w0, b1), x0.reshape(-1, width), w1.t())
+    change, beside = func(x1.reshape(-1, width), w0, b1), (x0.reshape(-1, width), w1.t())
+    if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (change, *beside))):
+        change = torch.addmm(change, *beside)
+    else:
+        change.addmm_(*beside)
     value = func(x0, w0, b0)
     return Dual(value, change.view(value.shape), level)
 

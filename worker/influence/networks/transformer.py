@@ -126,9 +126,9 @@ class Attention(nn.Module):
         """x [B, L, d_model], seen [B, L] bool → [B, L, d_model]."""
         batch, length, d_model = x.shape
         projected = nn.functional.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = projected.view(batch, length, 3, self.num_heads, -1).permute(
-            2, 0, 3, 1, 4
-        )  # [B, heads, L, d_head]
+        # contiguous once: each is a factor of up to three products, all of which would copy it
+        apart = projected.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+        q, k, v = apart  # [B, heads, L, d_head]
         attention = q @ k.transpose(-2, -1) / sqrt(q.shape[-1])  # [B, heads, L, L]
         # the least finite number, not −∞: a sample of padding only would turn into NaN
         least = torch.finfo(attention.dtype).min
