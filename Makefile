@@ -109,7 +109,8 @@ python:
 
 servers:
 	@tools/need.sh postgresql "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb" \
-		redis-server "command -v redis-server" curl "command -v curl" chromium "command -v chromium"
+		redis-server "command -v redis-server" curl "command -v curl" chromium "command -v chromium" \
+		faketime "command -v faketime"
 
 compose:
 	@tools/need.sh docker-compose "command -v docker-compose"

@@ -10,7 +10,7 @@ import torch
 
 from app.catalog.options import PerQuery
 from app.store import columns as kept_columns
-from app.store import jobs, scores, work
+from app.store import jobs, score_rows, scores, work
 from app.store.tables import Work
 from worker import job as influence_job
 from worker.influence.suspicion import suspicion
@@ -43,6 +43,7 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
         kept_columns.write(beside, columns)
         if isinstance(job.asked, PerQuery) and job.asked.per_query:
             write_influences(job, blocks, files, matrix, ranked, job.asked.top_k, renewal.tick)
+        written = score_rows.ahead(mine.database, renewal.lease, job.id, columns, renewal.tick)
         with mine.blobs.ahead(matrix, ranked, beside), mine.database.transaction() as session:
             record = locked(session, job.id)
             work.finish(session, renewal.lease)
@@ -50,7 +51,8 @@ def reduce(mine: Process, row: Work, renewal: Renewal) -> None:
                 record.influences_blob = mine.blobs.keep(session, matrix)
                 record.ranked_blob = mine.blobs.keep(session, ranked)
             kept_columns.keep(session, mine.blobs, job.id, beside)
-            scores.write(session, job.id, columns)
+            if not written:
+                scores.write(session, job.id, columns)
             result["timing"] |= {"seconds": jobs.seconds_running(record), "forward_passes": record.total}
             jobs.succeed(session, mine.blobs, record, result)
 

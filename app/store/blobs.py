@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.store.db import after_commit, after_rollback, inserting
-from app.store.places import Bucket, Folder, Place, age
+from app.store.places import Bucket, Folder, Place, age, synced
 from app.store.tables import Blob, Upload
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class BlobStore:
             inside.mkdir(parents=True, exist_ok=True)
         self.place = place or Folder(folder, self.staging, self.incoming)
         self._sent: dict[Path, Sent] = {}
+        self._digests: dict[Path, str] = {}
 
     def path(self, session: Session, sha256: str) -> Path:
         """A file with the bytes, there as long as this path is held. Raises FileNotFoundError when no such
@@ -74,30 +75,32 @@ class BlobStore:
 
     @contextmanager
     def ahead(self, *staged: Path, known: Mapping[Path, str] | None = None) -> Iterator[None]:
-        """Sends files across the network before the transaction that keeps them, which others wait for; on a
-        disk there is nothing to do. What was not kept is removed at the end.
+        """Does what takes time before the transaction that keeps files, which others wait for: their digests,
+        and their way across the network or to the disk. What was not kept is removed at the end.
 
         Args:
             known: digests of the files, where they are known.
         """
-        if not self.place.remote:
-            yield
-            return
         try:
-            for path in staged:
-                if path.exists():
-                    sha256 = (known or {}).get(path) or digest(path)
+            for path in filter(Path.exists, staged):
+                sha256 = (known or {}).get(path) or digest(path)
+                if self.place.remote:
                     self.place.put(path, location := _fresh(sha256))
                     self._sent[path] = Sent(sha256, location)
+                else:
+                    synced(path)
+                    self._digests[path] = sha256
             yield
         finally:
+            for path in staged:
+                self._digests.pop(path, None)
             left = [self._sent.pop(path).location for path in staged if path in self._sent]
             self._remove(*left)
 
     def keep(self, session: Session, staged: Path, sha256: str | None = None) -> str:
         """Names the staged file by its digest, which is returned; the same content is not kept twice."""
         sent = self._sent.get(staged)
-        sha256 = sha256 or (sent.sha256 if sent else digest(staged))
+        sha256 = sha256 or (sent.sha256 if sent else self._digests.get(staged) or digest(staged))
         if session.scalar(select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(read=True)):
             return sha256
         size = staged.stat().st_size

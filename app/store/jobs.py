@@ -286,6 +286,8 @@ def _end(session: Session, blobs: BlobStore, job: Job, status: str, data: dict[s
     webhooks.emit(session, job.project_id, f"job.{status}", told)
     blobs.forget(session, *work.drop(session, job.id))
     training.drop(session, blobs, job.id)
+    if status != "succeeded":
+        scores.drop(session, job.id)  # what was written ahead
 
 
 def _message(job: Job) -> str:

@@ -59,6 +59,12 @@ class Place(Protocol):
         """Raises unless bytes can be written and read back."""
 
 
+def synced(path: Path) -> None:
+    """Returns once the file's bytes are on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 class Folder:
     """A local or shared disk."""
 
@@ -70,8 +76,7 @@ class Folder:
     def put(self, staged: Path, location: str) -> None:
         target = self.folder / location
         target.parent.mkdir(exist_ok=True)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
+        synced(staged)
         os.utime(staged)  # however long it took to come: `old` must not take it for a leftover
         staged.rename(target)
 

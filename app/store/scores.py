@@ -43,8 +43,8 @@ def write(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
     if session.get_bind().dialect.name == "postgresql":
         _copy(session, job_id, columns)
         return
-    with _roomy(session) as connection:
-        for batch in _batches(job_id, columns):
+    with roomy(session) as connection:
+        for batch in batches(job_id, columns):
             connection.exec_driver_sql(INSERT, batch)
 
 
@@ -53,12 +53,12 @@ def drop(session: Session, job_id: str) -> None:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"DROP TABLE IF EXISTS {partition(job_id)}"))
     else:
-        with _roomy(session) as connection:
+        with roomy(session) as connection:
             connection.execute(delete(Score).where(Score.job_id == job_id))
 
 
 @contextmanager
-def _roomy(session: Session) -> Iterator[Connection]:
+def roomy(session: Session) -> Iterator[Connection]:
     """SQLite with memory for its indexes, whose rows come at random: else it reads each page anew."""
     connection = session.connection()
     connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -196,10 +196,11 @@ def partition(job_id: str) -> str:
     return f"scores_{name}"
 
 
-def _batches(job_id: str, columns: Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
+def batches(job_id: str, columns: Mapping[str, Any], size: int = BATCH) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of `write`, `size` at a time, their values in the order of `COLUMNS`."""
     n = len(columns["score"])
-    for start in range(0, n, BATCH):
-        rows = slice(start, min(start + BATCH, n))
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
         parts = [_values(name, columns.get(name), rows, job_id) for name in COLUMNS]
         yield list(zip(*parts, strict=True))
 
@@ -227,7 +228,7 @@ def _copy(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
         cursor.copy(f"COPY {name} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy,
     ):
         copy.set_types(types)
-        for batch in _batches(job_id, columns):
+        for batch in batches(job_id, columns):
             for row in batch:
                 copy.write_row(row)
     # What the whole table has is made here first: attaching finds it, and nobody waits for an index.

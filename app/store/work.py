@@ -147,6 +147,12 @@ def renew(session: Session, lease: Lease, lease_seconds: float, completed: int) 
         raise LeaseLostError(lease.work_id)
 
 
+def ensure_held(session: Session, lease: Lease) -> None:
+    """Raises LeaseLostError when the unit is somebody else's, so that its transaction writes nothing."""
+    if session.scalar(select(Work.id).where(*_held(lease)).with_for_update()) is None:
+        raise LeaseLostError(lease.work_id)
+
+
 def finish(
     session: Session, lease: Lease, *, result: dict[str, Any] | None = None, result_blob: str | None = None
 ) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
+from app.store import workers
 from app.store.db import Database
 from app.store.tables import Work
 from tests.services import Service
@@ -36,6 +37,12 @@ def units(service: Service, subject: str) -> list[Work]:
 def failures(service: Service, subject: str) -> int:
     """How many attempts at the subject's work have failed."""
     return sum(unit.failures for unit in units(service, subject))
+
+
+def alive(service: Service) -> list[str]:
+    """The workers that were heard of in the last seconds."""
+    with reading(service) as session:
+        return [worker.id for worker in workers.alive(session, within=5)]
 
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = 60) -> None:
