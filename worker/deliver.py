@@ -163,7 +163,12 @@ async def _post(
     sent = headers | {"Host": named.netloc.decode("ascii")}
     extensions = {"sni_hostname": named.raw_host.decode("ascii")}
     async with (
-        httpx.AsyncClient(verify=trust, trust_env=False, follow_redirects=False, timeout=None) as client,  # noqa: S113
+        httpx.AsyncClient(
+            verify=trust,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=None,  # noqa: S113  (the caller's holds for all of it)
+        ) as client,
         client.stream("POST", to, headers=sent, content=body, extensions=extensions) as answer,
     ):
         read = 0

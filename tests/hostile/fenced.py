@@ -23,6 +23,7 @@ from tests.hostile.watch import watch
 
 MEMORY, SECONDS = 512 * 1024**2, 20.0
 BATCH = 20
+BEYOND = "beyond the fence"
 
 
 # ---------------------------------------------------------------- for the tests
@@ -46,7 +47,7 @@ class Fenced:
         told = self._ask([request])
         assert "trace" not in told, told["trace"][-1500:]
         if "why" in told:
-            return Told("unsafe_file", f"{told['why']}: beyond the fence")
+            return Told("unsafe_file", f"{told['why']}: {BEYOND}")
         return _told(folder, told["found"]["all"][0])
 
     def read_all(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Told | AssertionError]]:

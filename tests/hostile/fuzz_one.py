@@ -28,6 +28,7 @@ with atheris.instrument_imports(include=INSTRUMENTED):
 
 KEPT = Path(".fuzz")
 SLOW = 10.0  # seconds of a processor that no input may take
+SLOW_SEED = 0.05
 MOST_MIB = 4096
 MOST_BYTES = 1 << 16
 # parts of a file on their own: in their files they would hide behind checksums
@@ -52,11 +53,17 @@ def main(reader: str, seconds: str) -> None:
         if (took := time.process_time() - began) > SLOW:
             _keep(findings, data, f"Slow: {took:.1f} s")
 
+    corpus = KEPT / "corpus" / reader
+    for seed in corpus.iterdir():
+        began = time.process_time()
+        once(seed.read_bytes())
+        if time.process_time() - began > SLOW_SEED:  # what is made of it would be as slow
+            seed.unlink()
     options = [
         f"-max_total_time={seconds}", f"-rss_limit_mb={MOST_MIB}", f"-max_len={MOST_BYTES}", "-timeout=300", "-report_slow_units=300",
         f"-artifact_prefix={findings}/", "-print_final_stats=1",
     ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *options, str(KEPT / "corpus" / reader)], once)
+    atheris.Setup([sys.argv[0], *options, str(corpus)], once)
     atheris.Fuzz()
 
 

@@ -48,6 +48,7 @@ def test_a_hostile_file_is_refused_and_nothing_else_happens(told: Results, case:
     if isinstance(one, AssertionError):
         raise one
     assert one.code in case.codes.split("|"), one.words
+    assert (fenced.BEYOND in one.words) == (case.says in ("memory", fenced.BEYOND)), one.words
     assert case.says in one.words
 
 

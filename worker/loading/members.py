@@ -53,7 +53,8 @@ class Members:
 
     def sort(self, key: Callable[[Member], bytes]) -> None:
         """Raises LoadError where two have one key."""
-        rows = self._database.execute(f"SELECT {COLUMNS}, number FROM members ORDER BY number")  # noqa: S608
+        every = f"SELECT {COLUMNS}, number FROM members ORDER BY number"  # noqa: S608  (our own names)
+        rows = self._database.execute(every)
         keyed = ((key(Member._make(row[:-1])), row[-1]) for row in rows)
         self._insert("INSERT INTO ordered VALUES (?, ?)", keyed)
 

@@ -23,6 +23,10 @@ from worker.influence.networks.graph.registry import (
 )
 
 MOST_KEYED = 256  # entries of a list that is looked up
+# what operators raise of inputs that they cannot take: of sequences where a tensor should be, say
+UNFIT = (
+    RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, ArithmeticError
+)  # fmt: skip
 MOST_KEPT = 1 << 22  # entries of a value that is kept; larger ones are computed each time
 
 
@@ -96,13 +100,16 @@ def draft(graph: Graph, constants: Mapping[str, Tensor], forms: Mapping[str, Ten
             raise GraphError(
                 f"{node.op} reads {error}, an output of an operator that is not made here"
             ) from error
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ArithmeticError) as error:
+        except UNFIT as error:
             why = (str(error) or type(error).__name__).splitlines()[0]
             raise GraphError(f"{node.op}, which makes {node.outputs[0]!r}: {why}") from error
     made.outputs = tuple(made.name(name) for name in graph.outputs)
     missing = [name for name in made.outputs if name not in made.known and name not in made.forms]
     if missing:
         raise GraphError(f"the output {missing[0]!r} is one of an operator's that is not made here")
+    for name in made.outputs:
+        if not isinstance(made.known.get(name, made.forms.get(name)), Tensor):
+            raise GraphError(f"the output {name!r} is no tensor")
     return made
 
 
@@ -117,6 +124,8 @@ def _add(made: Draft, node: Node, operator: Operator, floating: torch.dtype) -> 
     values = [made.known[name] if name in made.known else made.forms[name] for name in args]
     forms = [_form(value) for value in values]
     results, given = _formed(made, step, forms)
+    if any(one is None for one in (results if isinstance(results, tuple) else (results,))):
+        raise TypeError("an input is left out that it needs")
     step.many = isinstance(results, tuple) and not operator.sequence
     asked = [name for i, name in enumerate(args) if i not in operator.form]
     if all(name in made.known for name in asked) and entries(results) <= MOST_KEPT:
