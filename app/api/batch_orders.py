@@ -58,10 +58,9 @@ async def put_batch_order(
         with database.transaction() as session:
             refuse_files(session, settings, caller.project_id, upload.files.values())
             trajectory = _unused(session, caller.project_id, trajectory_id)
-            blob = blobs.keep(session, upload.file.path, upload.file.sha256)
-            order = trajectories.set_order(
-                session, blobs, trajectory, blob, filename=upload.file.filename, bytes=upload.file.bytes
-            )
+            file = upload.file
+            told = {"filename": file.filename, "bytes": file.bytes}
+            order = trajectories.set_order(session, blobs, trajectory, file.path, file.sha256, **told)
             return BatchOrderOut.of(order)
 
     await asyncio.to_thread(known)  # before the bytes come

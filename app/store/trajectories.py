@@ -136,7 +136,7 @@ def lock_owner(session: Session, subject: str) -> None:
 
 
 def set_order(
-    session: Session, blobs: BlobStore, trajectory: Trajectory, blob: str, **values: Any
+    session: Session, blobs: BlobStore, trajectory: Trajectory, staged: Path, sha256: str, **values: Any
 ) -> BatchOrder:
     """The order of the trajectory's batches, to be validated by a worker; one sent before it is forgotten.
 
@@ -144,6 +144,7 @@ def set_order(
     """
     if trajectory.batch_order is not None:
         delete_order(session, blobs, trajectory.batch_order)
+    blob = blobs.keep(session, staged, sha256)  # now: it may be the same content, which has just been let go
     order = BatchOrder(
         id=new_id("bo"), trajectory_id=trajectory.id, status="validating", blob=blob, sha256=blob, **values
     )

@@ -63,6 +63,15 @@ def test_it_can_be_deleted_once(service: Service) -> None:
     problem(service.http.delete(path), 404, "not_found")
 
 
+def test_the_same_file_may_be_sent_again(service: Service) -> None:
+    trajectory_id = service.trajectory()["id"]
+    first, again = (service.put_order(trajectory_id, b"the same again") for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200), again.text
+    assert first.json()["sha256"] == again.json()["sha256"]
+    with service.database.snapshot() as session:
+        assert service.blobs.path(session, again.json()["sha256"]).read_bytes() == b"the same again"
+
+
 def test_it_goes_with_its_trajectory(service: Service) -> None:
     trajectory_id = service.trajectory()["id"]
     sha256 = service.put_order(trajectory_id, b"only here").json()["sha256"]
