@@ -30,6 +30,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 SQLITE_AWAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
 
+MOST_IDLE_SECONDS = 120  # of a transaction that says nothing to the server
+
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 
@@ -143,11 +145,20 @@ def after_rollback(session: Session, act: Callable[[], None]) -> None:
 def connect(url: str) -> Engine:
     """An engine on SQLite (WAL, foreign keys on, writers queue up) or PostgreSQL (psycopg 3)."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_recycle=1800)
+        engine = create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_recycle=1800)
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False}, pool_size=40)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    # A process that hangs in the middle of a transaction would keep its locks for ever.
+    connection.autocommit = True
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{MOST_IDLE_SECONDS}s'")
+    connection.autocommit = False
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
