@@ -1,9 +1,9 @@
 """The service under load, on PostgreSQL and Redis with one API process and one worker.
 
 First 200 requests a second for 5 minutes, nine reads to one new job, while the worker is busy with the jobs:
-no error is asked, and p99 is printed; each request counts from the moment it was due. Then 10,000 queued jobs,
-tiny ones, are drained: a job of the last tenth should cost what one of the first costs, by the clock and in the
-processors' time of worker and database. With --quick 30 seconds and 300 jobs.
+no error is asked, and p99 is printed; each request counts from the moment it was due. Then 10,000 queued
+jobs, tiny ones, are drained: a job of the last tenth should cost what one of the first costs, by the clock
+and in the processors' time of worker and database. With --quick 30 seconds and 300 jobs.
 
     python benchmarks/load.py [--quick] [--rate 200] [--seconds 300] [--queued 10000]
 """
