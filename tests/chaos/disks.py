@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 
@@ -36,3 +37,12 @@ def fill(disk: Path, leave: int = 0) -> Path:
             except OSError:
                 piece //= 2
     return filler
+
+
+def refused(answer: httpx.Response) -> None:
+    """Says in words that there is no room, and what to do."""
+    assert answer.status_code == 507, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["code"] == "insufficient_storage"
+    assert "no room" in problem["detail"] and "send the request again" in problem["detail"]

@@ -22,6 +22,7 @@ from tests.chaos.test_kill_training import run_of
 from tests.services import Service
 from worker.lease import GRACE_SECONDS
 
+pytestmark = pytest.mark.slow
 STEPS = 14_000
 MARGIN = 20.0  # seconds that Celery, and a busy machine, may take beside
 
@@ -60,7 +61,6 @@ def until_it_steps(client: httpx.Client, job_id: str) -> None:
     rows.wait_until(done, "stepping")
 
 
-@pytest.mark.slow
 def test_a_worker_gives_back_a_long_unit_and_another_ends_the_job(tmp_path: Path) -> None:
     service = services.prepared(tmp_path, BLOCK_SECONDS="1000", THREADS="1", LEASE_SECONDS="15")
     service.migrate()

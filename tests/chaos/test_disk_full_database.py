@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from tests import services
-from tests.chaos.disks import fill, small_disk
-from tests.chaos.test_disk_full_uploads import refused
+from tests.chaos.disks import fill, refused, small_disk
 from tests.chaos.test_kill import ask, ends_as, submitted, undisturbed, wait_for_the_middle
 
 SETTINGS = {"BLOCK_SECONDS": "0.001", "LEASE_SECONDS": "1"}

@@ -1,15 +1,14 @@
-"""The disk of the files is full while uploads come in and are read: nothing half-written is named, and what
-was sent is read once there is room.
+"""The disk of the files is full while uploads are read: they are read once there is room, and not refused.
+
+Uploads that find it full on their way in: tests/api/test_full_disk.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -21,7 +20,10 @@ from tests.chaos.disks import fill, small_disk
 from tests.services import Service
 
 MIB = 1024**2
-DISK, PART = 24, MIB
+DISK = 24
+
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -33,56 +35,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
         services.embedded(folder / "data", BLOB_URL=disk.as_uri(), LEASE_SECONDS="1") as running,
     ):
         yield running, disk
-
-
-def refused(answer: httpx.Response) -> None:
-    assert answer.status_code == 507, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["code"] == "insufficient_storage"
-    assert "no room" in problem["detail"] and "send the request again" in problem["detail"]
-
-
-def named(client: httpx.Client) -> int:
-    return len(walk.ok(client.get("/v1/datasets"), 200)["data"])
-
-
-def test_an_upload_goes_on_after_the_parts_that_are_there(service: tuple[Service, Path]) -> None:
-    running, disk = service
-    content = np.random.default_rng(0).bytes(5 * PART + 10)
-    with running.client() as client:
-        body = {"filename": "a.npz", "bytes": len(content), "part_bytes": PART}
-        asked = client.post("/v1/uploads", json=body)
-        path = f"/v1/uploads/{walk.ok(asked, 201)['id']}"
-
-        def send(number: int) -> httpx.Response:
-            return client.put(f"{path}/parts/{number}", content=content[(number - 1) * PART : number * PART])
-
-        for number in (1, 2):
-            assert send(number).status_code == 204
-        filler = fill(disk, leave=PART // 2)
-        refused(send(3))
-        assert [part["number"] for part in walk.ok(client.get(path), 200)["parts"]] == [1, 2]
-        filler.unlink()
-        for number in (3, 4, 5, 6):
-            assert send(number).status_code == 204
-        done = walk.ok(client.post(f"{path}/complete"), 200)
-        assert done["sha256"] == hashlib.sha256(content).hexdigest()
-        assert client.delete(path).status_code == 204
-
-
-def test_a_file_that_finds_no_room_is_not_named_and_leaves_nothing(service: tuple[Service, Path]) -> None:
-    running, disk = service
-    inputs = np.random.default_rng(1).random((4000, 100), np.float32)
-    content = walk.npz(inputs=inputs, targets=np.arange(4000) % 3)
-    with running.client() as client:
-        before = named(client)
-        filler = fill(disk, leave=len(content) // 2)
-        files = sorted(disk.glob("*/*"))
-        refused(walk.post_dataset(client, content))
-        assert named(client) == before and sorted(disk.glob("*/*")) == files
-        filler.unlink()
-        assert walk.dataset(client, content)["status"] == "ready"
 
 
 def small_files_of_large_arrays() -> dict[str, bytes]:

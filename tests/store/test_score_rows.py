@@ -110,7 +110,7 @@ def test_others_write_meanwhile(database: Database, lease: tuple[str, Lease]) ->
     other = threading.Thread(target=write)
     other.start()
     began = time.monotonic()
-    score_rows.ahead(database, mine, job_id, columns(60_000), lambda: None)
+    score_rows.ahead(database, mine, job_id, columns(10 * score_rows.ROWS), lambda: None)
     took = time.monotonic() - began
     over.set()
     other.join()
