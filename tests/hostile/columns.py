@@ -193,7 +193,7 @@ FOOTERS = [
     Case("a chunk with 2**61 rows", "parquet", lambda: _chunk(8, 8, 2**61), BROKEN),
     Case("a chunk with fewer rows than none", "parquet", lambda: _chunk(8, 8, -5), BROKEN),
     Case("a chunk with a billion rows, in 20 bytes", "parquet", lambda: _chunk(20, 20, 10**9), BROKEN),
-    Case("a million row groups of nothing", "parquet", lambda: _chunk(0, 0, 0, 100_000), "corrupt_file|shape_mismatch|missing_array|unsafe_file", heavy=True, seed=False),
+    Case("100,000 row groups of nothing", "parquet", lambda: _chunk(0, 0, 0, 100_000), "corrupt_file|shape_mismatch|missing_array|unsafe_file", heavy=True, seed=False),
     Case("the rows in another file", "parquet", lambda: _with_footer(lambda footer: footer.replace(b"\x19\x3c\x26", b"\x19\x3c\x18\x0b/etc/passwd\x16", 1)), BROKEN),
 ]  # fmt: skip
 SHAPES = [

@@ -21,7 +21,7 @@ from tests.hostile import readers
 from tests.hostile.case import Case
 from tests.hostile.watch import watch
 
-MEMORY, SECONDS = 512 * 1024**2, 20.0
+MEMORY, SECONDS = 512 * 1024**2, 120.0
 BATCH = 20
 BEYOND = "beyond the fence"
 

@@ -132,9 +132,9 @@ JSON = [
     body("NUL in a note", json.dumps(RUN | {"notes": "a\0b"}), 422),
     body("a name of a megabyte", json.dumps(RUN | {"name": "x" * 900_000}), 422),
     body("two megabytes", json.dumps(RUN | {"notes": "x" * 2_000_000}), 413),
-    body("a hundred thousand unknown fields", json.dumps(RUN | {str(i): 1 for i in range(50_000)}), 422),
+    body("50,000 unknown fields", json.dumps(RUN | {str(i): 1 for i in range(50_000)}), 422),
     body("an unknown field of 900,000 characters", json.dumps(RUN | {"x" * 900_000: 1}), 422),
-    body("metadata of a hundred thousand pairs", json.dumps(RUN | {"metadata": {str(i): "1" for i in range(50_000)}}), 422),
+    body("metadata of 50,000 pairs", json.dumps(RUN | {"metadata": {str(i): "1" for i in range(50_000)}}), 422),
     body("__proto__ and __class__", json.dumps(RUN | {"__proto__": {}, "__class__": {"__init__": 1}}), 422),
     body("another type of content", json.dumps(RUN), 415, 422, **{"content-type": "application/x-python-pickle"}),
 ]  # fmt: skip

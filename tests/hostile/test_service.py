@@ -42,7 +42,7 @@ DANGEROUS = {
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     bounds = {
-        "READER_MEMORY_BYTES": str(512 * MIB), "READER_SECONDS": "20",
+        "READER_MEMORY_BYTES": str(512 * MIB),
         "REQUESTS_PER_SECOND": "100000", "REQUEST_BURST": "100000",
     }  # fmt: skip
     with services.embedded(tmp_path_factory.mktemp("hostile"), **bounds) as service:

@@ -42,14 +42,14 @@ class Lists:
         inner, lengths = column, []
         while value_kind(inner.type) == "lists":
             lengths.append(np.asarray(_lengths(inner)))
+            if len(lengths) > MOST_DIMENSIONS:
+                raise self._refused(f"holds lists more than {MOST_DIMENSIONS} deep")
             inner = plain(inner.flatten(), self._name)
         kind = value_kind(inner.type)
         if inner.null_count or kind not in ("flags", "integers", "floats", "nothing"):
             raise self._refused(
                 f"holds lists of {inner.type}, or has gaps in its lists; numbers alone they must hold"
             )
-        if len(lengths) > MOST_DIMENSIONS:
-            raise self._refused(f"holds lists {len(lengths)} deep; {MOST_DIMENSIONS} at most")
         shape = tuple(int(one[0]) if len(one) else 0 for one in lengths)
         even = all((one == one[:1]).all() for one in lengths)
         self._longest = max(self._longest, int(lengths[0].max(initial=0)))
