@@ -59,8 +59,8 @@ NAMES = {
     "sel": "selection_id",
     "exp": "export_id",
 }
-# How long a worker stays with what it has the data of at hand, before others get their turn: uploads between
-# any two units, another project's work soon, the same project's later.
+# How long a worker stays with what it has the data of at hand, before others get their turn: what presses
+# between any two units, another project's work soon, the same project's later.
 PROJECT_SECONDS, STAY_SECONDS = 5.0, 20.0
 
 
@@ -84,10 +84,10 @@ def _next(mine: Process, at_hand: str, seconds: float) -> Work | None:
     """The unit to do next, after so many seconds with what is at hand."""
     with mine.database.snapshot() as session:
         own = work.next_of(session, at_hand)
-        if own and seconds < PROJECT_SECONDS and not turns.short_waits(session, queues()):
+        if own and seconds < PROJECT_SECONDS and not turns.something_presses(session, queues()):
             return own
         row = turns.next_unit(session, queues(), partial(may_begin, mine.settings, session))
-        if own and row and row.queue != turns.SHORT and seconds < _stay(own, row):
+        if own and row and not turns.presses(row) and seconds < _stay(own, row):
             return own
         return row
 

@@ -2,7 +2,8 @@
 
 A message only says that there is work. Which unit is taken follows from the rows: one of the project for
 which the fewest units run, then of the one that was served least recently; within it an upload or an export,
-which are short and watched for, then what was served least recently, then what was queued first.
+which are short and watched for, then a unit whose worker died or was stopped, which had its turn already,
+then what was served least recently, then what was queued first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from app.store.db import epoch, inserting
 from app.store.tables import Job, Turn, Work
 
 SHORT = work.QUEUES["validate"]
+INTERRUPTED = 2  # the attempt
 
 
 def next_unit(session: Session, queues: Sequence[str], may_begin: Callable[[str], bool]) -> Work | None:
@@ -32,10 +34,18 @@ def next_unit(session: Session, queues: Sequence[str], may_begin: Callable[[str]
     return None
 
 
-def short_waits(session: Session, queues: Sequence[str]) -> bool:
-    """Whether an upload or an export is queued that this worker, which serves `queues`, could take."""
-    waiting = select(Work.id).where(Work.queue == SHORT, Work.status == "queued", work.is_due())
-    return SHORT in queues and session.scalar(waiting.limit(1)) is not None
+def presses(unit: Work) -> bool:
+    """Whether workers leave what they have at hand for this unit: an upload, an export, or what was
+    interrupted. Once: what is interrupted again may be what kills its workers.
+    """
+    return unit.queue == SHORT or unit.attempt == INTERRUPTED
+
+
+def something_presses(session: Session, queues: Sequence[str]) -> bool:
+    """Whether such a unit is queued that this worker, which serves `queues`, could take."""
+    pressing = (Work.queue == SHORT) | (Work.attempt == INTERRUPTED)
+    waiting = select(Work.id).where(pressing, Work.queue.in_(queues), Work.status == "queued", work.is_due())
+    return session.scalar(waiting.limit(1)) is not None
 
 
 def served(session: Session, unit: Work) -> None:
@@ -68,5 +78,5 @@ def _of(session: Session, project_id: str, queues: Sequence[str], may_begin: boo
     if not may_begin:
         queued.append(Work.subject.not_in(select(Job.id).where(Job.status == "queued")))
     query = select(Work).outerjoin(Turn, Turn.whose == Work.subject).where(*queued)
-    order = (Work.queue != SHORT, func.coalesce(Turn.served_at, 0), Work.id)
+    order = (Work.queue != SHORT, Work.attempt != INTERRUPTED, func.coalesce(Turn.served_at, 0), Work.id)
     return session.scalar(query.order_by(*order).limit(1))

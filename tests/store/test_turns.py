@@ -100,10 +100,23 @@ def test_an_upload_comes_before_what_computes_but_not_before_another_projects_tu
     queue(database, "b", "job_b")
     assert sorted(str(take(database)) for _ in range(2)) == ["ds_0", "job_b"]
     with database.snapshot() as session:
-        assert turns.short_waits(session, BOTH)
-        assert not turns.short_waits(session, ["gpu"])
+        assert turns.something_presses(session, BOTH)
+        assert not turns.something_presses(session, ["gpu"])
     assert take(database, ("gpu",)) == "job_a"
     assert [take(database, ("cpu",)) for _ in range(3)] == ["ds_1", "ds_2", None]
+
+
+def test_what_was_interrupted_goes_on_first_but_not_again_and_again(database: Database) -> None:
+    for subject in ("job_1", "job_2"):
+        queue(database, "p", subject)
+    first = queue(database, "p", "job_long")
+    for attempt, presses in ((1, False), (2, True), (3, False)):
+        with database.transaction() as session:
+            session.execute(update(Work).where(Work.id == first).values(attempt=attempt))
+        with database.snapshot() as session:
+            assert turns.something_presses(session, BOTH) == presses
+            unit = turns.next_unit(session, BOTH, lambda _: True)
+            assert unit is not None and (unit.subject == "job_long") == presses
 
 
 def test_a_job_waits_while_its_project_may_begin_none_and_what_began_goes_on(database: Database) -> None:

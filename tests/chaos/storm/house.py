@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -96,6 +97,17 @@ class House:
             if time.monotonic() > end:
                 raise TimeoutError(f"no other worker started\n{self.service.log_tail()}")
             time.sleep(0.02)
+
+    def writable(self) -> bool:
+        """Whether nobody sits on the one lock that writers to SQLite share."""
+        if self.postgres:
+            return True
+        with closing(sqlite3.connect(self.service.data_dir / "diffin.db", timeout=0.5)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            return True
 
     # ---------------------------------------------------------------- messages
     def send(self, messages: Sequence[Message], draw: Random) -> None:

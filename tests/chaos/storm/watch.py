@@ -27,8 +27,8 @@ class Unit(NamedTuple):
     subject: str
     status: str
     attempt: int
-    completed: int
     owner: str | None
+    expires: float | None
 
 
 class Recovery(NamedTuple):
@@ -64,8 +64,8 @@ class Watch:
 
     def units(self) -> dict[str, Unit]:
         """All there are, but messages to webhooks."""
-        columns = (Work.kind, Work.subject, Work.status, Work.attempt, Work.completed, Work.lease_owner)
-        query = select(Work.id, *columns).where(Work.kind != SENT)
+        told = select(Work.id, Work.kind, Work.subject, Work.status, Work.attempt)
+        query = told.add_columns(Work.lease_owner, Work.lease_expires_at).where(Work.kind != SENT)
         return {row[0]: Unit(*row[1:]) for row in self.look(lambda session: session.execute(query).all())}
 
     def running(self, owners: Collection[str] | None = None) -> dict[str, Unit]:
@@ -122,4 +122,4 @@ def got_on(before: Unit, now: Unit | None) -> bool:
         return True
     if now.status == "running" and now.attempt > before.attempt:
         return True
-    return now.attempt == before.attempt and now.status == "running" and now.completed > before.completed
+    return now.status == "running" and (now.expires or 0) > (before.expires or 0)  # its owner is at it
