@@ -7,6 +7,7 @@ measured: docs/decisions/0027-storms.md.
 from __future__ import annotations
 
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 from benchmarks.lab import bars
 from tests.chaos.storm import house
 from tests.chaos.storm.house import LEASE
-from tests.chaos.storm.run import Found, Struck, storm
+from tests.chaos.storm.run import COUNTED, Found, Struck, storm
 
 EMBEDDED_SHARE = 0.3
 
@@ -39,6 +40,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="diffin-storm-") as folder, shape(Path(folder)) as there:
             print(f"{there.shape}: {round(faults * share)} faults, {round(jobs * share)} jobs", flush=True)
             found.append(storm(there, seed, round(jobs * share), round(faults * share)))
+            if found[-1].wrong:
+                log = Path(tempfile.gettempdir()) / f"diffin-storm-{seed}-{there.shape}.log"
+                print(f"the log of the service is kept: {shutil.copy(there.service.log, log)}")
         print(f"{there.shape} took {time.monotonic() - began:.0f} s", flush=True)
     return 0 if _told(found) else 1
 
@@ -49,16 +53,24 @@ def _told(found: list[Found]) -> bool:
     orders, cancelled = sum(one.orders for one in found), sum(one.cancelled for one in found)
     print(f"\n{len(struck)} faults, {orders} jobs to be done, {cancelled} cancelled")
     ok = True
-    for name in ("lost", "doubled", "differing", "orphans", "unexpected"):
+    for name in COUNTED:
         wrong = [words for one in found for words in getattr(one, name)]
         for words in wrong:
             print(f"{name}: {words}")
         ok &= bars.bar(f"chaos.{name}", len(wrong), 0, at_least=False)
-    leases = [one.recovery.on / LEASE for one in struck if one.recovery is not None]
-    back = [one.recovery.back / LEASE for one in struck if one.recovery is not None]
-    for what, figures in (("queued again", back), ("at work again", leases)):
-        print(f"{what}: median {statistics.median(figures):.2f} leases, most {max(figures):.2f}")
-    return bars.bar("chaos.recovery_leases", max(leases), 2, at_least=False) and ok
+    hit = [(one.recovery, one.complete) for one in struck if one.recovery is not None]
+    for what, only in (("all workers were there", True), ("some were still starting", False)):
+        some = [recovery for recovery, complete in hit if complete == only]
+        if some:
+            back, on = ([figure / LEASE for figure in figures] for figures in zip(*some, strict=True))
+            times = f"queued again after {_middle(back)}, on after {_middle(on)}"
+            print(f"{len(some)} faults that hit work when {what}: {times}")
+    leases = [recovery.on / LEASE for recovery, complete in hit if complete]
+    return bars.bar("chaos.recovery_leases", max(leases, default=float("nan")), 2, at_least=False) and ok
+
+
+def _middle(figures: list[float]) -> str:
+    return f"{statistics.median(figures):.2f} leases in the median, {max(figures):.2f} at most"
 
 
 def _tally(struck: list[Struck]) -> list[tuple[str, ...]]:

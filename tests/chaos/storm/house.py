@@ -19,6 +19,7 @@ from app.store import workers
 from app.store.db import Database, Message
 from tests import servers, services
 from tests.chaos.processes import children
+from tests.chaos.storm.watch import Watch
 from tests.servers import PostgresServer, RedisServer
 from tests.services import Service
 
@@ -62,8 +63,9 @@ class House:
 
     def heard_of(self) -> set[str]:
         """The workers whose heart beats, by owner."""
-        with self.database.snapshot() as session:
-            return {worker.id for worker in workers.alive(session, LEASE)}
+        return Watch(self.database).look(
+            lambda session: {worker.id for worker in workers.alive(session, 2 * LEASE)}
+        )
 
     def start_api(self) -> None:
         command = "api" if self.postgres else "serve"
@@ -89,6 +91,18 @@ class House:
         while self.postgres and len(self.workers()) < WORKERS[self.shape]:
             self.started += 1
             self.stack.enter_context(self.service.running(f"worker {self.started}", "worker"))
+
+    def complete(self) -> bool:
+        """Whether as many workers are heard of as there should be."""
+        living = {owner(pid) for pid in self.workers()}
+        return len(self.heard_of() & living) >= WORKERS[self.shape]
+
+    def wait_until_complete(self, seconds: float = 30) -> None:
+        """Returns once they are, or that long is waited."""
+        end = time.monotonic() + seconds
+        while not self.complete() and time.monotonic() < end:
+            self.start_workers()
+            time.sleep(0.1)
 
     def wait_for_others(self, than: set[str], seconds: float = 120) -> None:
         """Returns once a worker is heard of that is none of these."""

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from app.store import scores, sweeper
 from app.store.blobs import BlobStore, digest
+from app.store.db import Database
 from app.store.tables import Base, Blob, Event, Job, Score, ScoreColumns, TrainingState, Turn, Work
 from app.store.work import SENT
-from tests.chaos.storm.house import House
 from tests.chaos.storm.questions import Client, Order, same
 
 DELETED = ("exports", "selections", "jobs", "trajectories", "datasets", "uploads")
@@ -72,10 +72,10 @@ def _where(one: Any, other: Any) -> str:
 
 
 # ---------------------------------------------------------------- orphans
-def orphans(house: House) -> list[str]:
-    """Rows that belong to nothing, and blobs that nothing names, or that are not as they are named."""
-    with house.database.snapshot() as session:
-        return [*_rows(session), *_blobs(session, house.service.data_dir / "blobs")]
+def orphans(database: Database, folder: Path) -> list[str]:
+    """Rows that belong to nothing, and blobs in `folder` that nothing names, or that are not as named."""
+    with database.snapshot() as session:
+        return [*_rows(session), *_blobs(session, folder)]
 
 
 def _rows(session: Session) -> list[str]:
@@ -112,11 +112,10 @@ def _blobs(session: Session, folder: Path) -> list[str]:
     return found
 
 
-def left_over(house: House) -> list[str]:
+def left_over(database: Database, blobs: BlobStore) -> list[str]:
     """Once the service is stopped: files that stay though, after garbage collection, no row names them."""
-    blobs = BlobStore(house.service.data_dir / "blobs")
-    sweeper.tidy(house.database, blobs)
-    with house.database.snapshot() as session:
+    sweeper.tidy(database, blobs)
+    with database.snapshot() as session:
         blobs.collect(session, older_than=0)
         named = {blobs.folder / location for location in session.scalars(select(Blob.location))}
     there = {path for path in blobs.folder.rglob("*") if path.is_file()}
@@ -134,9 +133,9 @@ def delete_all(client: Client) -> list[str]:
     return found
 
 
-def rows_left(house: House) -> list[str]:
+def rows_left(database: Database) -> list[str]:
     """Tables that are not empty although everything is deleted."""
-    with house.database.snapshot() as session:
+    with database.snapshot() as session:
         counts = {
             name: session.execute(select(func.count()).select_from(table)).scalar_one()
             for name, table in Base.metadata.tables.items()

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from app.store.blobs import BlobStore
 from diffin import Diffin
 from tests.chaos.storm import oracle, questions
 from tests.chaos.storm.faults import FAULTS, deck
@@ -20,18 +21,23 @@ from tests.chaos.storm.house import House
 from tests.chaos.storm.questions import QUESTIONS, WEIGHTS, Client, Inputs, Order
 from tests.chaos.storm.watch import Recovery, Watch
 
+RESTED = 0.7  # of the faults wait until the workers that were killed before are replaced
 AT_ONCE = 3  # orders on their way, beside those that faults bring with them
 AHEAD = 2  # orders that are taken before it is their turn by the faults
 PART = 64 * 1024
+COUNTED = ("lost", "doubled", "differing", "orphans", "unexpected")  # what is to be none
 
 
 @dataclass
 class Struck:
-    """A fault that happened, how many units it hit, and how they got on (None: it hit none)."""
+    """A fault that happened, how many units it hit, and how they got on (None: it hit none); whether all
+    workers were there when it struck.
+    """
 
     name: str
     hit: int
     recovery: Recovery | None
+    complete: bool
 
 
 @dataclass
@@ -46,6 +52,10 @@ class Found:
     unexpected: list[str] = field(default_factory=list)
     orders: int = 0
     cancelled: int = 0
+
+    @property
+    def wrong(self) -> bool:
+        return any(getattr(self, name) for name in COUNTED)
 
 
 class Run:
@@ -83,18 +93,22 @@ class Run:
     def _strike(self, name: str) -> None:
         fault = FAULTS[name]
         self.house.start_workers()
+        if self.draw.random() < RESTED:
+            self.house.wait_until_complete()
         if fault.needs_work and not self.watch.running():
             self.submit_aside()
         end = time.monotonic() + 30
         while fault.needs_work and not self.watch.running() and time.monotonic() < end:
             time.sleep(0.01)
         time.sleep(self.draw.uniform(0, 0.3))
+        complete = self.house.complete()
         hit = fault.act(self)
         recovery = hit.recovery.result()
-        self.struck.append(Struck(name, len(hit.units), recovery))
+        self.struck.append(Struck(name, len(hit.units), recovery, complete))
         took = "hit nothing"
         if recovery is not None:
             took = f"back after {recovery.back:.2f} s, on after {recovery.on:.2f} s"
+            took += "" if complete else ", short of workers"
         print(f"  {len(self.struck):3d} {name}: {took}", flush=True)
 
     # ---------------------------------------------------------------- orders
@@ -201,11 +215,12 @@ def storm(house: House, seed: int, orders: int, faults: int) -> Found:
     found.lost = oracle.lost(run.orders) + _not_ended(run.cancelled)
     found.doubled = oracle.doubled(client, run.orders, names)
     found.differing = oracle.differing(client, run.orders, expected)
-    found.orphans = oracle.orphans(house)
+    blobs = BlobStore(house.service.data_dir / "blobs")
+    found.orphans = oracle.orphans(house.database, blobs.folder)
     found.orphans += oracle.delete_all(client)
-    found.orphans += oracle.rows_left(house)
+    found.orphans += oracle.rows_left(house.database)
     house.stack.close()
-    found.orphans += oracle.left_over(house)
+    found.orphans += oracle.left_over(house.database, blobs)
     found.unexpected = client.unexpected
     return found
 
