@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -118,21 +118,41 @@ class Transport:
             attempt += 1
 
     def download(self, path: str, to: Path) -> None:
-        """Writes an answer's bytes to `to` as they come; only a whole file takes that name."""
+        """Writes an answer's bytes to `to` as they come; only a whole file takes that name. Where the
+        connection breaks, the next one goes on from there.
+        """
         fresh = to.with_name(f"{to.name}.part")
         try:
-            with self._http.stream("GET", path) as response, fresh.open("wb") as file:
-                if response.status_code >= 400:
-                    response.read()
-                    raise refusal(response)
-                for piece in response.iter_bytes():
-                    file.write(piece)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        else:
+            with fresh.open("wb") as file:
+                self._receive(path, file)
             fresh.replace(to)
         finally:
             fresh.unlink(missing_ok=True)
+
+    def _receive(self, path: str, file: BinaryIO) -> None:
+        version, attempt = "", 0
+        while True:
+            there = file.tell()
+            rest = {"Range": f"bytes={there}-", "If-Range": version} if there and version else {}
+            try:
+                with self._http.stream("GET", path, headers=rest) as response:
+                    if response.status_code >= 400:
+                        response.read()
+                        raise refusal(response)
+                    if response.status_code != httpx.codes.PARTIAL_CONTENT:  # the whole, or another version
+                        file.seek(0)
+                        file.truncate()
+                    version = response.headers.get("etag", "")
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+                return
+            except UNHEARD as error:
+                if attempt == self._retries:
+                    raise self._unreachable(error) from error
+            except httpx.HTTPError as error:
+                raise self._unreachable(error) from error
+            time.sleep(_backoff(attempt))
+            attempt += 1
 
     def pages(
         self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None

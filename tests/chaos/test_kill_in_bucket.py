@@ -86,6 +86,7 @@ def test_a_worker_dies_and_the_other_ends_its_job(
         assert lying(store)
 
 
+@pytest.mark.slow
 def test_files_in_parts_go_up_and_exports_come_down_in_parts(
     machines: tuple[Service, dict[str, Service]], store: S3Store
 ) -> None:

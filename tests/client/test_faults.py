@@ -12,17 +12,20 @@ import httpx
 import pytest
 
 from diffin import Diffin, DiffinError, Recorder
+from diffin.models import Job
 from tests.client.conftest import CONFIG, Arrays, train
 from tests.servers import free_port
 from tests.services import Service
 
+CUT = 4000  # bytes
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Gateway(threading.Thread):
     """A TCP relay before the service. Each fault spoils one connection, in turn:
 
-    `lost`: the request arrives, its answer does not; `busy`: 503 with Retry-After, nothing arrives.
+    `lost`: the request arrives, its answer does not; `cut`: nothing of the answer after CUT bytes; `busy`:
+    503 with Retry-After, nothing arrives.
     """
 
     def __init__(self, url: str) -> None:
@@ -32,6 +35,7 @@ class Gateway(threading.Thread):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.faults: list[str] = []
+        self.passed = 0  # bytes of answers
 
     def run(self) -> None:
         while True:
@@ -54,23 +58,31 @@ class Gateway(threading.Thread):
                 arrived.sendall(BUSY)
                 return
             with socket.create_connection(self._target) as service:
-                back = threading.Thread(target=_relay, args=(service, arrived, fault == "lost"), daemon=True)
+                most = {"lost": 0, "cut": CUT}.get(fault)
+                back = threading.Thread(target=self._answer, args=(service, arrived, most), daemon=True)
                 back.start()
-                _relay(arrived, service, lose=False)
+                _relay(arrived, service)
                 back.join()
 
+    def _answer(self, service: socket.socket, arrived: socket.socket, most: int | None) -> None:
+        self.passed += _relay(service, arrived, most)
 
-def _relay(source: socket.socket, sink: socket.socket, lose: bool) -> None:
-    """Passes bytes on until either side ends; with `lose`, ends at the first."""
+
+def _relay(source: socket.socket, sink: socket.socket, most: int | None = None) -> int:
+    """Passes bytes on until either side ends, or there are more than `most`; returns how many."""
+    passed = 0
     try:
         while chunk := source.recv(65536):
-            if lose:
+            allowed = len(chunk) if most is None else most - passed
+            sink.sendall(chunk[:allowed])
+            passed += min(allowed, len(chunk))
+            if allowed < len(chunk):
                 break
-            sink.sendall(chunk)
         for end in (source, sink):
             end.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return
+        pass
+    return passed
 
 
 @pytest.fixture
@@ -102,6 +114,23 @@ def test_an_upload_whose_answer_is_lost_is_done_once(
     made = behind.upload_dataset(inputs=arrays.inputs, targets=arrays.targets, name="sent thrice")
     assert not gateway.faults
     assert [one.id for one in behind.datasets() if one.name == "sent thrice"] == [made.id]
+
+
+def test_a_download_goes_on_where_its_connection_broke(
+    gateway: Gateway, embedded_service: Service, client: Diffin, job: Job, tmp_path: Path
+) -> None:
+    export = client.create_export(job, "jsonl")
+    whole = client.download_export(export, tmp_path / "whole.jsonl").read_bytes()
+    assert len(whole) > 2 * CUT
+    with Diffin(gateway.url, embedded_service.key) as behind:
+        gateway.faults = ["cut"]
+        behind._transport.download(f"/v1/exports/{export.id}/content", to := tmp_path / "again.jsonl")
+    assert not gateway.faults
+    assert to.read_bytes() == whole
+    until = time.monotonic() + 5
+    while gateway.passed <= CUT and time.monotonic() < until:
+        time.sleep(0.01)
+    assert CUT < gateway.passed < len(whole) + CUT  # the second connection brought the rest alone
 
 
 def test_a_busy_gateway_is_asked_again_when_it_said(gateway: Gateway, behind: Diffin) -> None:
