@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -164,6 +167,16 @@ def _unless_out_of_memory(
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
+    _let_go()
+    return None
+
+
+def _let_go() -> None:
+    """Gives back to the system what a failed pass has left: tensors held in circles, and freed memory. The C
+    library keeps tens of MiB of that, which oneDNN then lacks: it asks the system itself.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library has no such call
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return None
