@@ -27,20 +27,24 @@ KEY = "a key of these tests"
 EVENTS = {"Accept": "text/event-stream"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """One of the test's own, to be stopped and started."""
+    """One of these tests' own, to be stopped and started."""
     with servers.postgres(synchronous_commit="on") as server:  # what was committed is there after a crash
         yield server
 
 
 @pytest.fixture
 def service(server: PostgresServer, tmp_path: Path) -> Iterator[Service]:
-    migrations.upgrade(url := server.create("service"))
-    settings = Settings(data_dir=tmp_path, database_url=url, api_key=SecretStr(KEY))
-    app = create_app(settings)
-    with listening(app) as address, httpx.Client(base_url=address, headers=bearer(KEY), timeout=30) as http:
-        yield Service(app, settings, http, "default")
+    with server.fresh() as url:
+        migrations.upgrade(url)
+        settings = Settings(data_dir=tmp_path, database_url=url, api_key=SecretStr(KEY))
+        app = create_app(settings)
+        with (
+            listening(app) as address,
+            httpx.Client(base_url=address, headers=bearer(KEY), timeout=30) as http,
+        ):
+            yield Service(app, settings, http, "default")
 
 
 def test_requests_are_told_when_to_come_again_and_a_post_that_does_is_done_once(

@@ -65,8 +65,13 @@ def _told(found: list[Found]) -> bool:
             back, on = ([figure / LEASE for figure in figures] for figures in zip(*some, strict=True))
             times = f"queued again after {_middle(back)}, on after {_middle(on)}"
             print(f"{len(some)} faults that hit work when {what}: {times}")
-    leases = [recovery.on / LEASE for recovery, complete in hit if complete]
-    return bars.bar("chaos.recovery_leases", max(leases, default=float("nan")), 2, at_least=False) and ok
+    there = [recovery for recovery, complete in hit if complete]
+    for name, seconds in (
+        ("requeued_leases", [recovery.back for recovery in there]),
+        ("recovery_leases", [recovery.on for recovery in there]),
+    ):
+        ok &= bars.bar(f"chaos.{name}", max(seconds, default=float("nan")) / LEASE, 2, at_least=False)
+    return ok
 
 
 def _middle(figures: list[float]) -> str:
