@@ -69,7 +69,7 @@ def graphs(draw: Any) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of odd indices
-@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_random_graph_is_read_or_refused(count: int, tmp_path: Path) -> None:
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
     @given(graphs())

@@ -33,7 +33,7 @@ from worker.export import WRITERS
 from worker.exporting.table import Batch, Column, Kind, Table
 from worker.loading import Asked, DatasetInfo, load_batch_order, load_dataset
 
-QUICK, SLOW = 40, 1000
+QUICK, SLOW = 25, 1000
 
 
 def examples(test: Callable[..., None]) -> Any:
