@@ -10,8 +10,8 @@ the linear datamodelling score (LDS) of a query is the rank correlation, over th
 sum of the half's scores. Intervals are over queries.
 
 The others run in an environment of their own (DIFFIN_PEERS_VENV, by default .venv-peers), their memory
-capped. Ours is what did best on another seed of the data (`TUNED`, by `--seed 7`), theirs take their best of
-the variants that are run.
+capped. Ours is what did best on another seed of the set's data (`TUNED`, by `--seed 7`), theirs take their
+best of the variants that are run.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ RUNNERS = {
     "run_kronfluence.py": ["kronfluence.ekfac", "kronfluence.ekfac-damped"],
 }
 KRONECKER: dict[str, Any] = {"curvature": "kronecker", "hessian_samples": None}
-TUNED = "**influence_function, all checkpoints**"
+EVERYWHERE, SEGMENTS = "influence_function, all checkpoints", "diff_in, Kronecker"
+TUNED = {"digits": EVERYWHERE, "mnist": EVERYWHERE, "trec": SEGMENTS}
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
-    TUNED: ("influence_function", {"checkpoints": "all", **KRONECKER}),
+    EVERYWHERE: ("influence_function", {"checkpoints": "all", **KRONECKER}),
     "influence_function, last checkpoint": ("influence_function", KRONECKER),
     "influence_function as it is by default": ("influence_function", {}),
-    "diff_in, Kronecker": ("diff_in", KRONECKER),
+    SEGMENTS: ("diff_in", KRONECKER),
     "tracin, ours": ("tracin", {}),
 }
 
@@ -96,14 +97,15 @@ def compare(name: str, setting: Setting, python: Path, quick: bool, seed: int) -
         area = roc_auc(torch.from_numpy(each.scores).double().sum(1), setting.problem.flipped)
         peak = f"{each.cost.peak_mib:.0f}" if each.cost.peak_mib else ""
         rows.append([
-            which, f"{lds[which].mean():.3f}", f"{low:.3f} … {high:.3f}", f"{area:.3f}",
+            f"**{which}**" if which == TUNED[name] else which,
+            f"{lds[which].mean():.3f}", f"{low:.3f} … {high:.3f}", f"{area:.3f}",
             f"{each.cost.cpu_s:.1f}", peak,
         ])  # fmt: skip
     print(f"{name}: {len(setting.problem.inputs)} samples, {len(setting.problem.query_inputs)} queries\n")
     print(table(rows) + "\n")
     best = max((which for which in lds if which not in OURS), key=lambda which: float(lds[which].mean()))
-    low, high = bootstrap(list(lds[TUNED] - lds[best]))
-    print(f"{TUNED} over {best}, paired over queries: {low:+.3f} … {high:+.3f}")
+    low, high = bootstrap(list(lds[TUNED[name]] - lds[best]))
+    print(f"{TUNED[name]} over {best}, paired over queries: {low:+.3f} … {high:+.3f}")
     bar(f"peers.{name}.lds", low, 0)
     print(flush=True)
 
