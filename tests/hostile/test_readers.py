@@ -32,9 +32,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fenced]:
 def told(reader: Fenced, request: pytest.FixtureRequest) -> Results:
     """What came of each file of the tests that are run."""
     asked = {
-        item.callspec.params.get("case")
+        item.callspec.params["case"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
+        if "case" in item.callspec.params
     }
     found = reader.read_all([case for case in CASES if case in asked])
     return {str(case): one for case, one in found}

@@ -27,6 +27,8 @@ GOOD = judged("diff_in", 0.93, 0.88, 0.96)
 BAD = judged("diff_in", 0.3, 0.05, 0.52)
 STEPS = judged("diff_in:2", 0.95, 0.9, 0.98, this_run=True)
 FAILED = judged("exact", 0.35, 0.1, 0.55, this_run=True)
+OPEN = judged("exact", 0.48, 0.11, 0.71, this_run=True)
+BY_CHANCE = judged("exact", 0.48, 0.11, 0.71, this_run=True, relative_error=1e5)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,8 @@ def test_levels(method: Judged, level: str) -> None:
             "exact steps reach 0.35 (0.10 to 0.55); learning rate times largest curvature was 2.3 at checkp",
         ),
         (Evidence([judged("tracin", 0.5, 0.3, 0.7)], exact=FAILED), "unreliable", "Linearisation fails"),
+        (Evidence([BAD], exact=BY_CHANCE), "unreliable", "Linearisation fails"),
+        (Evidence([BAD], exact=OPEN), "unreliable", "exact steps reach 0.48"),
         (Evidence([BAD], exact=FAILED, orders=4, reliability=0.9), "unreliable", "Exact steps reach 0.35"),
         (Evidence([BAD], exact=STEPS), "unreliable", 'Ask for diff_in with resolution "steps"'),
         (Evidence([BAD], exact=STEPS, orders=4, reliability=0.9), "unreliable", "use more checkpoints"),

@@ -169,7 +169,10 @@ def test_decisions_are_made_a_selection_and_downloaded(http: httpx.Client, explo
     found = made(http, explored, type="decided", verify="1", seeds="2")
     assert found["result"]["verification"]["seeds"] == 2
     manifest = http.get(f"/v1/selections/{found['id']}/manifest").json()
-    assert (manifest["remove"], manifest["relabel"]) == ([5, 6], [{"sample_index": 7, "label": 3}])
+    assert (manifest["remove"], manifest["relabel"]) == (
+        [5, 6],
+        [{"sample_index": 7, "sample_id": None, "label": 3}],
+    )
     for form, words in (("csv", "7,relabel,3"), ("dvc", "hash: md5")):
         assert words in http.get(f"/v1/selections/{found['id']}/manifest?format={form}").text
 

@@ -201,10 +201,14 @@ def _undecided(best: Judged, evidence: Evidence) -> str:
 
 def _linearisation_fails(evidence: Evidence) -> bool:
     """Whether not even the exact steps of this run say what its samples did: what is no more than an
-    approximation of them then agrees by chance.
+    approximation of them then agrees by chance. So do they, where their sizes are further off than 0 is.
     """
     exact = evidence.exact
-    return exact is not None and evidence.orders == 1 and level_of(exact) == "unreliable"
+    if exact is None or evidence.orders > 1:
+        return False
+    level, alone = level_of(exact), exact.leave_one_out
+    lost = alone is not None and alone.relative_error > 1
+    return level == "unreliable" or (level == "undecided" and lost)
 
 
 def _effects_too_small(evidence: Evidence) -> bool:
