@@ -82,7 +82,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service
         yield service, question, undisturbed(client, question)
 
 
-@pytest.mark.parametrize("moment", [0, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 3))])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(4))
 def test_the_only_worker_is_killed_and_another_one_started(
     embedded: tuple[Service, dict[str, str], Rows], moment: int
 ) -> None:

@@ -125,7 +125,7 @@ def make_run(label: str) -> Run:
 @pytest.fixture(
     params=[
         # so deep that a CPU takes minutes
-        pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith("resnet") else name
         for name in NETWORKS
     ]
 )
