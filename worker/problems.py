@@ -8,6 +8,7 @@ TOO_LARGE = (
     "Not even one sample at a time fits into the worker's memory: give it more, or use a smaller network or "
     "smaller inputs."
 )
+MOST_WORDS = 300  # of a crash, that its job tells
 TITLES = {
     "insufficient_storage": "There is no room left",
     "internal_error": "The service failed",
@@ -35,11 +36,12 @@ def problem(
 
 
 def failed(kind: str, crash: BaseException) -> dict[str, Any]:
-    """The problem of a unit of work that crashed in every attempt."""
+    """The problem of a unit of work that crashed in every attempt; its trace is for the operator alone."""
+    words = str(crash).strip().splitlines()[-1:] or [""]
     return problem(
         "internal_error",
         f"The service failed at this ({kind}) in every attempt; the last one: {type(crash).__name__}: "
-        f"{crash}. The workers' logs hold the trace.",
+        f"{words[0][:MOST_WORDS]}. The workers' logs hold the trace.",
         fault="service",
     )
 

@@ -114,6 +114,16 @@ def test_a_change_to_another_version_is_refused(service: Service) -> None:
     assert service.http.patch(path, json={"disabled": True}, headers=now).json()["disabled"]
 
 
+@pytest.mark.parametrize(
+    ("name", "time"), [("since", "9999-12-31T23:59:59-23:59"), ("until", "0001-01-01T00:00:00+23:59")]
+)
+def test_a_time_beyond_the_calendar_is_refused(service: Service, name: str, time: str) -> None:
+    path = f"/v1/webhook-endpoints/{made(service)['id']}/replay"
+    told = service.http.post(path, json={"since": "2026-01-01T00:00:00Z", name: time})
+    problem(told, 422, "validation_error")
+    assert f"/{name}" in told.text
+
+
 def test_disabling_skips_and_replaying_sends(service: Service) -> None:
     endpoint = made(service)
     path = f"/v1/webhook-endpoints/{endpoint['id']}"

@@ -209,7 +209,7 @@ SHAPES = [
     Case("lists of nothing", "parquet", lambda: parquet({"x": pa.array([[], []], pa.list_(pa.float32())), "label": [0, 1]}), "shape_mismatch|missing_array", "", CHOSEN),
     Case("lists of text", "parquet", _typed(pa.list_(pa.string()), ["a"]), "shape_mismatch", "x", CHOSEN),
     Case("a list that fills up to a million", "parquet", lambda: parquet({"x": [[1], [2, 3]], "label": [0, 1]}), READY, "", {**CHOSEN, "max_length": 1_000_000, "padding_id": 0}),
-    Case("a list that fills up to 4 TB", "parquet", lambda: parquet({"x": [[1]] * 500_000, "label": np.zeros(500_000, np.int8)}), "dataset_too_large", "room", {**CHOSEN, "max_length": 1_000_000, "padding_id": 0}, seed=False),
+    Case("a list that fills up to 4 TB", "parquet", lambda: parquet({"x": [[1]] * 500_000, "label": np.zeros(500_000, np.int8)}), "dataset_too_large", "times those of the file", {**CHOSEN, "max_length": 1_000_000, "padding_id": 0}, seed=False),
     Case("two columns of one name", "parquet", lambda: parquet(pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0]), pa.array([0])], names=["a", "a", "label"])), "unknown_array|corrupt_file", "a"),
     Case("columns without names", "parquet", lambda: parquet({"": [1.0], "label": [0]}), "invalid_name"),
     Case("a name with an escape", "parquet", lambda: parquet({"\x1b[2J": [1.0], "label": [0]}), "invalid_name"),

@@ -236,6 +236,7 @@ CASES = [
     Case("a resize a billionfold", "graph", _built([node("Resize", ["x", "", "scales"], mode="nearest")], [numpy_helper.from_array(np.array([1, 1, 1e5, 1e5], np.float32), "scales")], shape=["batch", 1, 8, 8]), "sample_too_large|unsupported_graph"),
     Case("a convolution of 2**40 strides", "graph", _built([node("Conv", ["x", "w"], strides=[2**40, 2**40])], [_tensor("w", [1, 1, 1, 1], bytes(4))], shape=["batch", 1, 8, 8]), "unsupported_graph|ready|sample_too_large"),
     Case("a convolution of strides of none", "graph", _built([node("Conv", ["x", "w"], strides=[0, 0])], [_tensor("w", [1, 1, 1, 1], bytes(4))], shape=["batch", 1, 8, 8]), REFUSED),
+    Case("a split into more than there is", "graph", _built([node("Split", ["x"], ["y", "b", "c", "d", "e", "f", "g", "h", "i", "j"], axis=1, num_outputs=10)]), "ready|unsupported_graph|invalid_graph|fixed_batch"),
     Case("a split into a million", "graph", _built([node("Split", ["x"], ["y"], axis=1, num_outputs=1_000_000)]), "ready|unsupported_graph|invalid_graph|fixed_batch|unsupported_attribute"),
     *(Case(f"a graph in a graph: {op}", "graph", partial(_branch, op), "unsupported_operator", op) for op in ("If", "Loop", "Scan")),
     Case("graphs 9 deep", "graph", lambda: _nested(8), "unsupported_operator", "If"),

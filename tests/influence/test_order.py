@@ -27,3 +27,8 @@ def test_the_order_is_that_of_torchs_loader(n: int, steps: int, drop_last: bool)
 def test_a_set_smaller_than_a_dropped_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="3 samples give no batch of 4"):
         loader_order(3, 4, 10, seed=0, drop_last=True)
+
+
+def test_a_batch_is_no_wider_than_the_data() -> None:
+    assert loader_order(5, 2**40, 3, seed=0).shape == (3, 5)
+    assert torch.equal(loader_order(5, 2**40, 3, seed=0), loader_order(5, 5, 3, seed=0))

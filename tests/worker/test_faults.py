@@ -96,3 +96,9 @@ def test_what_broke_is_the_services_and_says_what_to_do(code: str) -> None:
     assert (problem["code"], problem["fault"], problem["status"]) == (code, "service", 500)
     assert problem["title"] and problem["type"].endswith(f"/{code}")
     assert any(words in problem["detail"] for words in ("operator", "logs"))
+
+
+def test_no_trace_leaves_the_logs() -> None:
+    trace = 'Traceback (most recent call last):\n  File "/srv/worker/fence.py", line 9, in call\nKeyError: 4'
+    told = problems.failed("validate", RuntimeError(trace))["detail"]
+    assert "KeyError: 4" in told and "/srv" not in told and "Traceback" not in told

@@ -8,11 +8,11 @@ UNUSED = -1  # fills the places of a batch that is shorter than the others
 
 
 def loader_order(n: int, batch_size: int, steps: int, seed: int, *, drop_last: bool = False) -> torch.Tensor:
-    """The batches of torch's own loader, step by step: int64 [steps, batch_size], short ones filled with -1.
+    """The batches of torch's own loader, step by step, short ones filled with -1: int64 [steps, b].
 
     That is `DataLoader(data, batch_size, shuffle=True, drop_last=drop_last, generator=g)` with
     `g = torch.Generator().manual_seed(seed)`, iterated epoch after epoch: each epoch takes from g a seed for
-    its workers, its permutation, and one more that stays unused.
+    its workers, its permutation, and one more that stays unused. b = min(batch_size, n).
 
     Raises:
         ValueError: a data set smaller than a batch, with the last batch dropped: there is no batch at all.
@@ -20,6 +20,7 @@ def loader_order(n: int, batch_size: int, steps: int, seed: int, *, drop_last: b
     per_epoch = n // batch_size if drop_last else -(-n // batch_size)
     if per_epoch == 0:
         raise ValueError(f"{n} samples give no batch of {batch_size}")
+    batch_size = min(batch_size, n)  # or a size of billions would take all memory
     generator = torch.Generator().manual_seed(seed)
     order = torch.full((steps, batch_size), UNUSED, dtype=torch.int64)
     for start in range(0, steps, per_epoch):

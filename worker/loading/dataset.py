@@ -121,18 +121,20 @@ def load_dataset(path: Path, announced: str | None, out_dir: Path, asked: Asked 
     Raises:
         LoadError: the file is refused.
     """
-    asked = asked or Asked()
+    asked, sent = asked or Asked(), path.stat().st_size
     try:
         kind = kind_of(path)
         wanted = announced or _guessed(kind, path)
         _check_kind(kind, wanted)
         if wanted in TABLES:
-            return _of_table(load_table(TABLES[wanted](path, asked), asked, out_dir), out_dir, wanted)
+            return _of_table(
+                load_table(TABLES[wanted](path, asked), asked, out_dir, path.stat().st_size), out_dir, wanted
+            )
         if wanted in ARCHIVES:
             with open_archive(path, kind, out_dir) as archive:
                 wanted = _layout_of(archive) if wanted == "tar" else wanted
                 table = open_imagefolder(archive) if wanted == "imagefolder" else open_webdataset(archive)
-                return _of_table(load_table(table, asked, out_dir), out_dir, wanted)
+                return _of_table(load_table(table, asked, out_dir, sent), out_dir, wanted)
         if wanted == "npz":
             with open_npz(path, out_dir) as arrays:
                 return _load(arrays, out_dir)

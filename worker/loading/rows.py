@@ -34,6 +34,7 @@ from worker.loading.table import Batch, Table, at_rows, first_kind, plain, slice
 from worker.loading.text import UNUSED, NextTokens, Text, known_length, texts
 
 MOST_PART_ROWS = 4096  # as Python objects, rows take many times their room
+FREELY_BYTES, MOST_TIMES = 2 * 1024**3, 1000  # of arrays, and beyond that: how many times the file's bytes
 SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk, of a small one an eighth
 
 
@@ -52,8 +53,11 @@ class Encoder(Protocol):
         """[B, *shape] of rows `start` and on, in the second pass."""
 
 
-def load_table(table: Table, asked: Asked, out_dir: Path) -> dict[str, Any]:
+def load_table(table: Table, asked: Asked, out_dir: Path, sent: int) -> dict[str, Any]:
     """Writes `inputs.npy`, `targets.npy` and, where there are such, `ids.npy` and `shown.bin`.
+
+    Args:
+        sent: bytes of the file, which bound those of the arrays.
 
     Returns:
         {rows, layouts: (inputs, targets), ranges: (inputs, targets), encoding, has_ids, taken_from}.
@@ -70,7 +74,7 @@ def load_table(table: Table, asked: Asked, out_dir: Path) -> dict[str, Any]:
     layouts = inputs.settle(), targets.settle()
     if isinstance(inputs, Features) and not chosen.together and inputs.categories:
         raise _needs_tokenizer(chosen.inputs[0])  # of a csv it could have been numbers
-    _check_room(rows, layouts, out_dir)
+    _check_room(rows, layouts, out_dir, sent)
     shown = _shown(inputs, targets, chosen)
     ranges = _write(table, rows, (inputs, targets), layouts, ids, shown, out_dir)
     return {
@@ -222,7 +226,7 @@ def _scan(table: Table, readers: list[Any]) -> int:
     return rows
 
 
-def _check_room(rows: int, layouts: tuple[Layout, Layout], out_dir: Path) -> None:
+def _check_room(rows: int, layouts: tuple[Layout, Layout], out_dir: Path, sent: int) -> None:
     """Before a byte is written: a sample's size, and the size of all of them on the disk."""
     sizes = [prod(one.shape) * np.dtype(one.dtype).itemsize for one in layouts]
     for name, size in zip(("inputs", "targets"), sizes, strict=True):
@@ -233,6 +237,12 @@ def _check_room(rows: int, layouts: tuple[Layout, Layout], out_dir: Path) -> Non
                 "sample_too_large", f"A sample's {name} take {size} bytes; {MOST_SAMPLE_BYTES} at most."
             )
     disk, taken = shutil.disk_usage(out_dir), rows * sum(sizes)
+    if taken > max(FREELY_BYTES, MOST_TIMES * sent):
+        raise LoadError(
+            "dataset_too_large",
+            f"Read as arrays the {rows} samples take {taken:,} bytes, more than {MOST_TIMES:,} times those "
+            f"of the file ({sent:,}): give a shorter max_length or a smaller image_size, or fewer samples.",
+        )
     spare = min(SPARE_BYTES, disk.total // 8)
     if taken > disk.total - spare:
         raise LoadError(

@@ -78,6 +78,13 @@ class Text:
                     f"texts of less than {self._length} tokens.",
                     [at("/padding_id", "is required")],
                 )
+            if len(one.ids) > self._length:
+                raise LoadError(
+                    "shape_mismatch",
+                    f"The tokenizer makes {len(one.ids)} tokens of a text, its special ones included, which "
+                    f"cannot be cut to max_length {self._length}: give a longer one.",
+                    [at("/max_length", f"is less than {len(one.ids)}")],
+                )
             ids[row, : len(one.ids)] = one.ids
         return ids
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request, Response
@@ -280,13 +280,21 @@ def replay(endpoint_id: EndpointId, body: Replay, caller: Caller, once: OncePost
     def act(session: Session) -> Answer:
         row = found_endpoint(session, caller.project_id, endpoint_id, lock=True)
         refuse_disabled(row)
-        aware = body.since.tzinfo and (body.until is None or body.until.tzinfo)
-        if not aware:
-            raise ApiProblem(422, "validation_error", "Give times with their zone.", pointer="/since")
-        count, more = webhooks.replay(session, row, body.since, body.until or utcnow(), body.statuses)
+        since, until = _utc(body.since, "/since"), _utc(body.until or utcnow(), "/until")
+        count, more = webhooks.replay(session, row, since, until, body.statuses)
         return Answer(202, Replayed(count=count, next_since=more))
 
     return once.run(act)
+
+
+def _utc(time: datetime, pointer: str) -> datetime:
+    if not time.tzinfo:
+        raise ApiProblem(422, "validation_error", "Give times with their zone.", pointer=pointer)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        detail = "In UTC this time is before the year 1 or after 9999."
+        raise ApiProblem(422, "validation_error", detail, pointer=pointer) from None
 
 
 def found_endpoint(

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tests.worker.loading.archives import colour, picture, tarred
 from tests.worker.loading.files import Load, Refuse, canonical, survives
 from tests.worker.loading.tables import csv, jsonl, parquet, shown
+from worker.loading.errors import LoadError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "a", "good", "bad", "film", "very"]
 TEXTS = ["a good film", "bad", "a very, very bad film"]
@@ -38,8 +39,9 @@ def file(tmp_path: Path) -> Path:
 
 
 def rows(texts: list[str] = TEXTS) -> dict[str, bytes]:
-    pairs = [{"text": text, "label": label} for text, label in zip(texts, LABELS, strict=True)]
-    columns = {"text": texts, "label": LABELS}
+    labels = LABELS * (len(texts) // len(LABELS))
+    pairs = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    columns = {"text": texts, "label": labels}
     return {"jsonl": jsonl(pairs), "parquet": parquet(columns), "csv": csv(columns)}
 
 
@@ -54,6 +56,20 @@ def test_text_is_cut_and_padded(load: Load, out: Path, file: Path, kind: str) ->
         "kind": "text", "max_length": 5, "padding_id": 0, "vocab_size": 8, "truncated": 1
     }  # fmt: skip
     assert (info.encoding["classes"], info.encoding["shown"]) == (["neg", "pos"], "text")
+
+
+def test_special_tokens_want_their_room(load: Load, tmp_path: Path) -> None:
+    own, path = tokenizer(), tmp_path / "own.json"
+    own.post_processor = processors.BertProcessing(("film", 6), ("very", 7))
+    own.save(str(path))
+    with pytest.raises(LoadError, match="cannot be cut to max_length 1"):
+        load(rows()["jsonl"], "jsonl", tokenizer=path, padding_id=1, max_length=1)
+
+
+def test_a_small_file_does_not_fill_the_disk(load: Load, file: Path) -> None:
+    with pytest.raises(LoadError, match="1,000 times those of the file") as refused:
+        load(rows(TEXTS * 100)["jsonl"], "jsonl", tokenizer=file, max_length=1_000_000)
+    assert refused.value.code == "dataset_too_large"
 
 
 def test_the_length_is_the_tokenizers_own_unless_given(load: Load, out: Path, tmp_path: Path) -> None:

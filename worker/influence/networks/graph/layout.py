@@ -85,7 +85,8 @@ def _pieces(draft: Draft) -> None:
         if not isinstance(x, Tensor) or not x.numel():
             continue
         axis, count = positive(step.attributes.get("axis", 0), x.dim()), len(outputs)
-        sizes = {draft.forms[name].shape[axis] for name in outputs if name}
+        pieces = [draft.forms.get(name) for name in outputs if name]  # None beyond those that there are
+        sizes = {piece.shape[axis] if isinstance(piece, Tensor) else None for piece in pieces}
         if count < 2 or sizes != {x.shape[axis] / count}:
             continue
         apart = (*x.shape[:axis], count, x.shape[axis] // count, *x.shape[axis + 1 :])
