@@ -77,6 +77,7 @@ def test_levels(method: Judged, level: str) -> None:
         (Evidence([judged("tracin", 0.5, 0.3, 0.7)], exact=FAILED), "unreliable", "Linearisation fails"),
         (Evidence([BAD], exact=BY_CHANCE), "unreliable", "Linearisation fails"),
         (Evidence([BAD], exact=OPEN), "unreliable", "exact steps reach 0.48"),
+        (Evidence([BAD], exact=replace(BY_CHANCE, rank_only="Adam")), "unreliable", "exact steps reach 0.48"),
         (Evidence([BAD], exact=FAILED, orders=4, reliability=0.9), "unreliable", "Exact steps reach 0.35"),
         (Evidence([BAD], exact=STEPS), "unreliable", 'Ask for diff_in with resolution "steps"'),
         (Evidence([BAD], exact=STEPS, orders=4, reliability=0.9), "unreliable", "use more checkpoints"),

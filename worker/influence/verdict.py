@@ -201,13 +201,14 @@ def _undecided(best: Judged, evidence: Evidence) -> str:
 
 def _linearisation_fails(evidence: Evidence) -> bool:
     """Whether not even the exact steps of this run say what its samples did: what is no more than an
-    approximation of them then agrees by chance. So do they, where their sizes are further off than 0 is.
+    approximation of them then agrees by chance. So do they where their sizes, if they have any, are further
+    off than 0 is.
     """
     exact = evidence.exact
     if exact is None or evidence.orders > 1:
         return False
     level, alone = level_of(exact), exact.leave_one_out
-    lost = alone is not None and alone.relative_error > 1
+    lost = alone is not None and alone.relative_error > 1 and not exact.rank_only
     return level == "unreliable" or (level == "undecided" and lost)
 
 
