@@ -52,15 +52,14 @@ def _dataset(mine: Process, row: Work, renewal: Renewal) -> None:
         renewal.tick()
         paths = {name: Path(folder) / file for name, file in FILES.items()}
         files = {name: path for name, path in paths.items() if path.exists()}
-        digests = {name: digest(path) for name, path in files.items()}  # before others wait for us
+        known = {path: digest(path) for path in files.values()}  # before others wait for us
         renewal.tick()
-        sizes = {digests[name]: path.stat().st_size for name, path in files.items()}
-        known = {path: digests[name] for name, path in files.items()}
+        sizes = {sha256: path.stat().st_size for path, sha256 in known.items()}
         with mine.blobs.ahead(*known, known=known), mine.database.transaction() as session:
             refuse_bytes(session, mine.settings, dataset.project_id, sizes, in_place_of=row.subject)
             work.finish(session, renewal.lease)
             dataset = session.get_one(Dataset, row.subject)
-            datasets.ready(session, mine.blobs, dataset, info, files, digests)
+            datasets.ready(session, mine.blobs, dataset, info, files)
 
 
 def _checkpoint(mine: Process, row: Work, renewal: Renewal) -> None:

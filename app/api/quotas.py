@@ -29,10 +29,10 @@ def refuse_files(session: Session, settings: Settings, project_id: str, files: I
     """The same for files that are to be kept, of which the project may have some already. To be called before
     any row is locked, so that no two transactions wait for each other.
     """
-    if settings.quota(project_id).bytes is not None:
+    if (most := settings.quota(project_id).bytes) is not None:
         usage.counting(session, project_id, "bytes")
         more = usage.unknown(session, project_id, {file.sha256: file.bytes for file in files})
-        refuse_bytes(session, settings, project_id, more)
+        _refuse_over(most, usage.stored(session, project_id), more)
 
 
 def refuse_job(session: Session, settings: Settings, project_id: str) -> None:

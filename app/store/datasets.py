@@ -35,18 +35,13 @@ def get(session: Session, project_id: str, dataset_id: str) -> Dataset | None:
 
 
 def ready(
-    session: Session,
-    blobs: BlobStore,
-    dataset: Dataset,
-    info: dict[str, Any],
-    arrays: Mapping[str, Path],
-    digests: Mapping[str, str] | None = None,
+    session: Session, blobs: BlobStore, dataset: Dataset, info: dict[str, Any], arrays: Mapping[str, Path]
 ) -> None:
     """The worker accepted the file: keep its canonical arrays (`inputs`, `targets`, maybe `ids`)
-    and what people look at (`shown`) only. Their `digests` are those of `arrays`, where they are known.
+    and what people look at (`shown`) only.
     """
     for name, path in arrays.items():
-        setattr(dataset, f"{name}_blob", blobs.keep(session, path, (digests or {}).get(name)))
+        setattr(dataset, f"{name}_blob", blobs.keep(session, path))
     dataset.num_samples, dataset.num_classes = info.pop("num_samples"), info.pop("num_classes")
     dataset.format = info.pop("format", dataset.format)
     dataset.status, dataset.info = "ready", info

@@ -18,7 +18,7 @@ import pytest
 
 from tests import services, walk
 from tests.chaos import rows
-from tests.chaos.test_kill_training import run_of
+from tests.chaos.test_kill_training import run_of, submitted
 from tests.services import Service
 from worker.lease import GRACE_SECONDS
 
@@ -29,21 +29,8 @@ MARGIN = 20.0  # seconds that Celery, and a busy machine, may take beside
 
 def long_training(client: httpx.Client, train: str) -> str:
     """A job whose steps are one unit of work, far longer than the grace."""
-    body = {
-        "type": "train",
-        "architecture": {"name": "mlp", "config": walk.MLP},
-        "task": {"type": "classification", "loss": "cross_entropy"},
-        "train_dataset_id": train,
-        "recipe": {
-            "optimizer": {"name": "adam"},
-            "schedule": {"name": "constant", "learning_rate": 0.001},
-            "batch_size": 32,
-            "total_steps": STEPS,
-        },
-        "checkpoints": {"every": STEPS},
-    }
-    job: str = walk.ok(client.post("/v1/jobs", json=body), 202)["id"]
-    return job
+    slow = {"name": "constant", "learning_rate": 0.001}
+    return submitted(client, train, schedule=slow, steps=STEPS, every=STEPS)
 
 
 def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:

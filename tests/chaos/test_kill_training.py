@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -25,7 +25,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def submitted(client: httpx.Client, train: str) -> str:
+COSINE = {"name": "cosine", "learning_rate": 0.01}
+
+
+def submitted(
+    client: httpx.Client,
+    train: str,
+    *,
+    schedule: Mapping[str, Any] = COSINE,
+    steps: int = 600,
+    every: int = 60,
+) -> str:
+    """A training job by Adam in batches of 32."""
     body = {
         "type": "train",
         "architecture": {"name": "mlp", "config": walk.MLP},
@@ -33,11 +44,11 @@ def submitted(client: httpx.Client, train: str) -> str:
         "train_dataset_id": train,
         "recipe": {
             "optimizer": {"name": "adam"},
-            "schedule": {"name": "cosine", "learning_rate": 0.01},
+            "schedule": dict(schedule),
             "batch_size": 32,
-            "total_steps": 600,
+            "total_steps": steps,
         },
-        "checkpoints": {"every": 60},
+        "checkpoints": {"every": every},
     }
     job: str = walk.ok(client.post("/v1/jobs", json=body), 202)["id"]
     return job
