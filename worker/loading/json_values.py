@@ -1,16 +1,34 @@
-"""Values out of JSON as a column."""
+"""Objects out of JSON as columns: their keys name them, their values fill them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from worker.loading.errors import LoadError, at, pointer, quoted
-from worker.loading.table import Column, at_rows
+from worker.loading.table import MOST_COLUMNS, Column, at_rows, check_name, checked_names
 
 INT64 = range(-(2**63), 2**63)
+
+
+def key_names(objects: Iterable[Mapping[str, Any]], what: str) -> list[str]:
+    """The keys of all objects, each where it first appears: an object may lack some, none is left out.
+
+    Raises:
+        LoadError: there are too many, or keys that nobody can read.
+    """
+    names: dict[str, None] = {}
+    for one in objects:
+        if one.keys() <= names.keys():
+            continue
+        for name in one:
+            check_name(name, f"A column of the {what} has a name", pointer(name))
+        names |= dict.fromkeys(one)
+        if len(names) > MOST_COLUMNS:  # held no longer than until here
+            checked_names(list(names), what)
+    return list(names)
 
 
 def column_of(values: Sequence[Any], name: str, start: int) -> Column:

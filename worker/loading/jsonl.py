@@ -1,4 +1,4 @@
-"""Opens JSON lines: an object a line, its keys the columns."""
+"""Opens JSON lines: an object a line, the keys of all lines the columns."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from worker.loading.errors import LoadError, at, pointer
-from worker.loading.json_values import column_of
+from worker.loading.json_values import column_of, key_names
 from worker.loading.source import BLOCK_BYTES
 from worker.loading.table import Batch, Table, checked_names
 
 MOST_LINE = 8 * 1024**2
 MOST_ROWS = 4096  # of a batch: Python's objects take many times a number's room
+MOST_CELLS = 256 * MOST_ROWS  # of a batch, which a row has for each column, whatever it holds
 BATCH_BYTES = BLOCK_BYTES // 4
 
 
 def open_jsonl(path: Path) -> Table:
-    """The table in the file, without its rows. The first line's keys are the columns; a row may lack some.
+    """The table in the file, without its rows. Every line is read for its keys: a row may lack some, and a
+    later one have more.
 
     Raises:
-        LoadError: the first line is no JSON object.
+        LoadError: a line is no JSON object.
     """
-    first = next(_rows(path), None)
-    if first is None:
+    if next(_rows(path), None) is None:
         raise LoadError("shape_mismatch", "The jsonl has no samples: write an object a line.")
-    names = checked_names(list(first[1]), "jsonl")
+    names = checked_names(key_names((row for _, row in _rows(path)), "jsonl"), "jsonl")
 
     def batches(columns: Sequence[str]) -> Iterator[Batch]:
+        most = min(MOST_ROWS, max(1, MOST_CELLS // max(1, len(columns))))
         rows: list[dict[str, Any]] = []
         start = size = 0
         for length, row in _rows(path):
             rows.append(row)
             size += length
-            if size >= BATCH_BYTES or len(rows) == MOST_ROWS:
+            if size >= BATCH_BYTES or len(rows) == most:
                 yield _batch(rows, columns, start)
                 start += len(rows)
                 rows, size = [], 0

@@ -1,6 +1,6 @@
 """Opens a WebDataset: a tar in which files of one name, but for what follows its first dot, are one sample.
 
-`0001.jpg` and `0001.cls` are a sample `0001` with the columns `jpg` and `cls`; the keys of `0001.json` are
+`0001.jpg` and `0001.cls` are a sample `0001` with the columns `jpg` and `cls`; the keys of all `json` are
 columns too. Format: https://github.com/webdataset/webdataset#the-webdataset-format
 """
 
@@ -14,7 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from worker.loading.archive import Archive
 from worker.loading.errors import LoadError, at, pointer, quoted
-from worker.loading.json_values import column_of
+from worker.loading.json_values import column_of, key_names
 from worker.loading.members import Member, Members
 from worker.loading.source import BLOCK_BYTES
 from worker.loading.table import Batch, Medium, Table, checked_names
@@ -43,12 +43,11 @@ def open_webdataset(archive: Archive) -> Table:
                 f"The tar has files .{quoted(name)}; read are {known}.",
                 [at(pointer(name), "is of no kind that is read")],
             )
-    keys = list(_json(archive, first["json"])) if "json" in first else []
+    told = (_json(archive, files["json"]) for _, files in _samples(archive.members) if "json" in first)
+    keys = key_names(told, "WebDataset")  # all samples are gone through: each has the same files
     names = checked_names([KEY, *(name for name in first if name != "json"), *keys], "WebDataset")
     inputs = next((name for name in first if name in (*IMAGES, *ARRAYS)), None)
     inputs = inputs or next((name for name in first if name in ("txt", "text")), None)
-    for _ in _samples(archive.members):
-        pass  # each has the same files
     roles: dict[str, Any] = {"id": KEY} | ({"inputs": inputs} if inputs else {})
     rest = [name for name in first if name not in (inputs, "json")]
     targets = "cls" if "cls" in first else rest[0] if rest else None

@@ -142,6 +142,13 @@ def test_a_webdataset(load: Load, out: Path, how: str) -> None:
     assert named.encoding is not None and named.encoding["classes"] == ["hill", "sea"]
 
 
+def test_keys_that_not_every_sample_of_a_webdataset_has(load: Load, out: Path) -> None:
+    rows: list[dict[str, Any]] = [{"a": 1, "label": 0}, {"a": 2, "label": 1, "b": 5}, {"c": 3, "label": 1}]
+    info = load(tarred({f"{i}.json": json.dumps(row).encode() for i, row in enumerate(rows)}), "webdataset")
+    assert info.encoding is not None and info.encoding["columns"]["inputs"] == ["a", "b", "c"]
+    assert canonical(out).tolist() == [[1, 0, 5, 1, 3, 1], [2, 0, 5, 0, 3, 1], [1.5, 1, 5, 1, 3, 0]]
+
+
 def test_arrays_in_a_webdataset(load: Load, refuse: Refuse, out: Path) -> None:
     arrays = [np.asfortranarray(np.random.default_rng(i).normal(size=(3, 2)).astype("f4")) for i in range(2)]
     members: dict[str, bytes] = {}

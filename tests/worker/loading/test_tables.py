@@ -68,6 +68,25 @@ def test_nothing_is_missing_in_a_typed_file_but_null_and_nan(load: Load, out: Pa
     assert canonical(out).tolist() == [[1, 0, 1, 0, 0], [2, 1, 0, 0, 1], [3, 0, 0, 1, 0]]
 
 
+def test_a_key_that_appears_on_a_late_line_is_a_column_as_well(load: Load, out: Path) -> None:
+    """The others lack it; columns stand in the order in which lines first name them."""
+    rows = [{"b": i, "label": i % 2} for i in range(5000)]
+    rows[4711] = {"word": "late", "a": 0.5, "label": 1, "b": 7}
+    info = load(jsonl(rows), "jsonl")
+    assert info.encoding is not None
+    assert info.encoding["columns"] == {"inputs": ["b", "word", "a"], "targets": "label", "id": None}
+    word, a = info.encoding["inputs"]["features"][1:]
+    assert (word["values"], word["missing"], a["mean"], a["missing"]) == (["late"], 4999, 0.5, 4999)
+    x = canonical(out)
+    assert x.shape == (5000, 5) and x[4711].tolist() == [7, 1, 0, 0.5, 0]
+    assert x[0].tolist() == [0, 0, 1, 0.5, 1]
+
+
+def test_a_target_that_only_some_lines_have_is_refused(refuse: Refuse) -> None:
+    rows: list[dict[str, Any]] = [{"x": 1.5}, {"x": 2.5, "label": 1}]
+    assert "sample(s) 0" in refuse(jsonl(rows), "missing_value", "jsonl").detail
+
+
 def test_a_query_set_like_its_training_set_has_the_same_mapping(load: Load, out: Path) -> None:
     train = load(CENSUS.encode(), "csv", columns={"targets": "income"})
     assert train.encoding is not None
