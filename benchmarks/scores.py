@@ -30,7 +30,7 @@ from sqlalchemy import event, text  # noqa: E402
 import migrations  # noqa: E402
 from app.api.pagination import Paging  # noqa: E402
 from app.settings import Settings  # noqa: E402
-from app.store import keys, orders, scores  # noqa: E402
+from app.store import keys, orders, partitions, scores  # noqa: E402
 from app.store.db import Database  # noqa: E402
 from app.store.tables import Dataset, Job, Trajectory  # noqa: E402
 from benchmarks.exports import job_of  # noqa: E402
@@ -86,7 +86,7 @@ def written(database: Database, n: int) -> tuple[str, float, float]:
         ):
             row.project_id = keys.DEFAULT_PROJECT
         if not database.engine.url.drivername.startswith("sqlite"):
-            told = text(f"SELECT pg_total_relation_size('{scores.partition(job_id)}')")
+            told = text(f"SELECT pg_total_relation_size('{partitions.table(job_id)}')")
             size = session.execute(told).scalar_one() / 1e9
     return job_id, seconds, size
 

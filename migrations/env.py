@@ -18,12 +18,12 @@ FALLING = {"ix_scores_suspicion", "ix_scores_self_influence"}
 
 
 def ours(_object: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
-    """Partitions of `scores` come and go with jobs: they are data, not schema. SQLite's reflection does not
-    tell which way a column of an index goes.
+    """Partitions of `scores` are where its rows are, and come and go with jobs: no tables of the schema.
+    SQLite's reflection does not tell which way a column of an index goes.
     """
     if kind == "index" and name in FALLING:
         return context.get_context().dialect.name != "sqlite"
-    return not (reflected and kind in ("table", "index") and (name or "").startswith("scores_job_"))
+    return not (reflected and kind in ("table", "index") and (name or "").startswith("scores_"))
 
 
 def plainly(kind: str, item: Any, _context: Any) -> str | Literal[False]:

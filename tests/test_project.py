@@ -14,7 +14,7 @@ import pytest
 import diffin
 import migrations
 from app.settings import Settings
-from app.store import scores
+from app.store import partitions, scores
 from app.store.db import Database, new_id
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,10 @@ def test_the_migrations_lead_to_the_tables(database_url: str) -> None:
     migrations.check(database_url)
 
 
-def test_a_jobs_partition_is_data_and_no_change_of_schema(postgres_url: str) -> None:
+def test_a_jobs_partition_is_data_and_no_change_of_schema(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "SMALL", 0)
     database = Database(postgres_url)
     columns: dict[str, np.ndarray] = {
         name: np.zeros(3) for name in ("score", "label", "predicted_label", "loss")

@@ -1,7 +1,7 @@
 """Scores of a job: written once, in one transaction; read by sample, or all of them (`orders`: in pages).
 
-On PostgreSQL each job's scores are a partition of their own, loaded by COPY and dropped whole; on SQLite they
-are rows clustered by job.
+On PostgreSQL they are loaded by COPY into the table that `partitions` finds for the job; on SQLite they are
+rows clustered by job.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, case, delete, func, select, text
+from sqlalchemy import Connection, case, delete, func, select
 from sqlalchemy.orm import Session
 
+from app.store import partitions
 from app.store.tables import Score
 
 COLUMNS = tuple(column.name for column in Score.__table__.columns)
 BATCH = 10_000
 CACHE_KIB = 512 * 1024
 INSERT = f"INSERT INTO scores ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
-INDEXES = "SELECT pg_get_indexdef(indexrelid), indisprimary FROM pg_index WHERE indrelid = 'scores'::regclass"
 TOGETHER = 500  # ids of one question: a database takes so many parameters
 
 
@@ -41,7 +41,9 @@ def write(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
         columns: by name, arrays of length N (`contributions`, `losses`: [N, m]); None for nulls.
     """
     if session.get_bind().dialect.name == "postgresql":
-        _copy(session, job_id, columns)
+        large = len(columns["score"]) > partitions.SMALL
+        copy = partitions.copy_large if large else partitions.copy_small
+        copy(session, job_id, COLUMNS, batches(job_id, columns, large=large))
         return
     with roomy(session) as connection:
         for batch in batches(job_id, columns):
@@ -51,7 +53,7 @@ def write(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
 def drop(session: Session, job_id: str) -> None:
     """Deletes a job's scores."""
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text(f"DROP TABLE IF EXISTS {partition(job_id)}"))
+        partitions.drop(session, job_id)
     else:
         with roomy(session) as connection:
             connection.execute(delete(Score).where(Score.job_id == job_id))
@@ -76,7 +78,7 @@ def whole(session: Session, job_id: str, column: str) -> bool:
 
 
 def one(session: Session, job_id: str, sample_index: int) -> Score | None:
-    return session.get(Score, (job_id, sample_index))
+    return session.scalar(select(Score).where(Score.job_id == job_id, Score.sample_index == sample_index))
 
 
 def some(session: Session, job_id: str, indices: Sequence[int]) -> dict[int, Score]:
@@ -188,54 +190,22 @@ def by_label(session: Session, job_id: str, most: int = 1000) -> list[dict[str, 
     ]
 
 
-def partition(job_id: str) -> str:
-    """The table of one job's scores (an id holds hex digits, dashes and its prefix only)."""
-    name = job_id.replace("-", "_")
-    if not name.replace("_", "").isalnum():
-        raise ValueError(f"not a job id: {job_id!r}")
-    return f"scores_{name}"
-
-
-def batches(job_id: str, columns: Mapping[str, Any], size: int = BATCH) -> Iterator[list[tuple[Any, ...]]]:
+def batches(
+    job_id: str, columns: Mapping[str, Any], size: int = BATCH, *, large: bool = False
+) -> Iterator[list[tuple[Any, ...]]]:
     """The rows of `write`, `size` at a time, their values in the order of `COLUMNS`."""
     n = len(columns["score"])
+    there = {**columns, "job_id": job_id, "large": large}
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
-        parts = [_values(name, columns.get(name), rows, job_id) for name in COLUMNS]
+        parts = [_values(name, there.get(name), rows) for name in COLUMNS]
         yield list(zip(*parts, strict=True))
 
 
-def _values(name: str, column: Any, rows: slice, job_id: str) -> list[Any]:
-    if name == "job_id":
-        return [job_id] * (rows.stop - rows.start)
-    if column is None:
-        return [None] * (rows.stop - rows.start)
+def _values(name: str, column: Any, rows: slice) -> list[Any]:
+    if column is None or isinstance(column, str | bool):
+        return [column] * (rows.stop - rows.start)
     if name in ("contributions", "losses"):
         return [row.tobytes() for row in np.ascontiguousarray(column[rows], dtype="<f8")]
     values: list[Any] = np.asarray(column[rows]).tolist()
     return values
-
-
-def _copy(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
-    """COPY into a table of its own, then index it, then attach it: other jobs' scores stay unlocked."""
-    name = partition(job_id)
-    session.execute(text(f"CREATE TABLE {name} (LIKE scores INCLUDING DEFAULTS INCLUDING STORAGE)"))
-    connection = session.connection().connection.driver_connection
-    assert connection is not None  # noqa: S101  (there is one inside a transaction)
-    types = ["text", "int8", "text", "float8", "int8", *["float8"] * 4, *["bytea"] * 2, *["float8"] * 2]
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(f"COPY {name} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy,
-    ):
-        copy.set_types(types)
-        for batch in batches(job_id, columns):
-            for row in batch:
-                copy.write_row(row)
-    # What the whole table has is made here first: attaching finds it, and nobody waits for an index.
-    session.execute(text("SET LOCAL maintenance_work_mem = '256MB'"))
-    session.execute(text(f"ALTER TABLE {name} ADD CHECK (job_id = '{job_id}')"))
-    for defined, primary in session.execute(text(INDEXES)).all():
-        columns = defined.partition(" USING btree ")[2]
-        made = f"ALTER TABLE {name} ADD PRIMARY KEY" if primary else f"CREATE INDEX ON {name}"
-        session.execute(text(f"{made} {columns}"))
-    session.execute(text(f"ALTER TABLE scores ATTACH PARTITION {name} FOR VALUES IN ('{job_id}')"))

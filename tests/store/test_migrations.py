@@ -100,3 +100,52 @@ def test_the_way_back_leaves_no_message_that_nobody_could_send(url: str) -> None
         assert webhooks.lag(session) == (0, 0.0)
         assert figures.read(session) == []
     database.engine.dispose()
+
+
+BEFORE_SHARED = "7d2f60c3b915"
+ROWS = (
+    "INSERT INTO scores (job_id, sample_index, score, rank, loss, contributions, losses, suspicion) "
+    "SELECT '{job}', i, i / 7.0, i + 1, 0.5, decode('0000000000000840', 'hex'), '\\x00', .5 "
+    "FROM generate_series(0, {last}) i"
+)
+
+
+def test_large_and_small_jobs_keep_their_scores_on_the_way_and_back(empty_postgres: str) -> None:
+    migrations.upgrade(empty_postgres, BEFORE_SHARED)
+    database, sizes = Database(empty_postgres), {"job_a-1": 3, "job_b": 50_001, "job_c": 2}
+
+    def tables() -> set[str]:
+        with database.snapshot() as session:
+            return set(
+                session.execute(
+                    text("SELECT tablename FROM pg_tables WHERE tablename ~ '^scores_'")
+                ).scalars()
+            )
+
+    def told() -> dict[str, object]:
+        query = "SELECT job_id, count(*), sum(score), sum(rank) FROM scores GROUP BY job_id"
+        with database.snapshot() as session:
+            return {row[0]: tuple(row[1:]) for row in session.execute(text(query))}
+
+    alone = {f"scores_{job.replace('-', '_')}" for job in sizes}
+    with database.transaction() as session:
+        for job, size in sizes.items():
+            name = f"scores_{job.replace('-', '_')}"
+            session.execute(text(f"CREATE TABLE {name} PARTITION OF scores FOR VALUES IN ('{job}')"))
+            session.execute(text(ROWS.format(job=job, last=size - 1)))
+    before = told()
+    assert {job: found[0] for job, found in before.items()} == sizes
+    for _ in range(2):
+        migrations.upgrade(empty_postgres)
+        migrations.check(empty_postgres)
+        assert told() == before
+        assert tables() == {"scores_small", "scores_large", "scores_job_b"}
+        with database.snapshot() as session:
+            for job, size in sizes.items():
+                row = scores.one(session, job, size - 1)
+                assert row is not None
+                assert (row.rank, scores.contributions(row), row.large) == (size, [3.0], size > 50_000)
+        command.downgrade(migrations.config(empty_postgres), BEFORE_SHARED)
+        assert told() == before
+        assert tables() == alone
+    database.engine.dispose()

@@ -19,7 +19,10 @@ def _falling(column: str) -> Index:
 
 
 class Score(Base):
-    """One training sample's score in one job: clustered by job (SQLite), a partition each (PostgreSQL)."""
+    """One training sample's score in one job, clustered by job on SQLite.
+
+    On PostgreSQL the `large` jobs have a partition each, the others share one (`app.store.partitions`).
+    """
 
     __tablename__ = "scores"
     __table_args__ = (
@@ -27,11 +30,12 @@ class Score(Base):
         Index(None, "job_id", "score", "sample_index"),
         _falling("suspicion"),
         _falling("self_influence"),
-        {"postgresql_partition_by": "LIST (job_id)", "sqlite_with_rowid": False},
+        {"postgresql_partition_by": "LIST (large)", "sqlite_with_rowid": False},
     )
 
     job_id: Mapped[str] = mapped_column(primary_key=True)
     sample_index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    large: Mapped[bool] = mapped_column(primary_key=True)
     sample_id: Mapped[str | None]
     score: Mapped[float]
     rank: Mapped[int] = mapped_column(BigInteger)

@@ -231,9 +231,9 @@ def _(storm: Storm) -> Hit:
 
 @fault("the connection of a final reduction cut", ("production",), weight=2)
 def _(storm: Storm) -> Hit:
-    """Its transaction writes a partition of scores: whichever is seen at that first is cut."""
+    """Its transaction writes to a partition of scores: whichever is seen at that first is cut."""
     storm.submit_aside("tracin")
-    aimed = f"{CUT} AND state <> 'idle' AND query ~ 'scores_job'"
+    aimed = f"{CUT} AND state <> 'idle' AND query ~ 'scores_(small|job)'"
     end = time.monotonic() + 20
     while time.monotonic() < end:
         reducing = {name: unit for name, unit in storm.watch.running().items() if unit.kind == "reduce"}

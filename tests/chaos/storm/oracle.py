@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.orm import Session
 
-from app.store import scores, sweeper
+from app.store import partitions, sweeper
 from app.store.blobs import BlobStore, digest
 from app.store.db import Database
 from app.store.tables import Base, Blob, Event, Job, Score, ScoreColumns, TrainingState, Turn, Work
@@ -89,7 +89,7 @@ def _rows(session: Session) -> list[str]:
         found += [f"{table.__tablename__} of {name}" for name in have ^ scored]
     if session.get_bind().dialect.name == "postgresql":
         tables = set(session.scalars(text("SELECT tablename FROM pg_tables WHERE tablename ~ '^scores_job'")))
-        found += [f"partition {name}" for name in tables ^ {scores.partition(name) for name in scored}]
+        found += [f"partition {name}" for name in tables - {partitions.table(name) for name in scored}]
     turns = session.scalars(select(Turn.whose).where(Turn.whose.regexp_match("^(job|sel)_"))).all()
     found += [f"turn of {name}" for name in turns]
     told = set(session.scalars(select(Event.subject).distinct()))
