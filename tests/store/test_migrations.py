@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -122,7 +123,7 @@ def test_large_and_small_jobs_keep_their_scores_on_the_way_and_back(empty_postgr
                 ).scalars()
             )
 
-    def told() -> dict[str, object]:
+    def told() -> dict[str, tuple[Any, ...]]:
         query = "SELECT job_id, count(*), sum(score), sum(rank) FROM scores GROUP BY job_id"
         with database.snapshot() as session:
             return {row[0]: tuple(row[1:]) for row in session.execute(text(query))}

@@ -70,7 +70,7 @@ def test_nothing_is_missing_in_a_typed_file_but_null_and_nan(load: Load, out: Pa
 
 def test_a_key_that_appears_on_a_late_line_is_a_column_as_well(load: Load, out: Path) -> None:
     """The others lack it; columns stand in the order in which lines first name them."""
-    rows = [{"b": i, "label": i % 2} for i in range(5000)]
+    rows: list[dict[str, object]] = [{"b": i, "label": i % 2} for i in range(5000)]
     rows[4711] = {"word": "late", "a": 0.5, "label": 1, "b": 7}
     info = load(jsonl(rows), "jsonl")
     assert info.encoding is not None
