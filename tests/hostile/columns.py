@@ -168,6 +168,23 @@ def _dictionary(value: str | bytes, rows: int) -> bytes:
     return parquet({"x": column, "label": [0] * rows})
 
 
+def _differences(values: list[str], **options: Any) -> bytes:
+    """A column of text, each written as what differs from the one before."""
+    told = {"use_dictionary": False, "column_encoding": {"x": "DELTA_BYTE_ARRAY"}, "write_statistics": False}
+    return parquet({"x": values, "label": [0] * len(values)}, **told, **options)
+
+
+LENGTHS = b"\x80\x01\x04\x64"  # of 100 values: in blocks of 128 and 4 parts; the first and the least difference follow
+
+
+def _lengths(which: int, told: bytes) -> bytes:
+    """A page of 100 values "ab" whose lengths begin otherwise: 0, what each shares with the value before; 1, the rest."""
+    data = _differences(["ab"] * 100, compression="none")
+    place = data.index(LENGTHS)
+    place = data.index(LENGTHS, place + 1) if which else place
+    return data[:place] + told + data[place + len(told) :]
+
+
 BROKEN = "corrupt_file"
 FOOTERS = [
     Case("a footer of 4 GiB", "parquet", _length(2**32 - 1), BROKEN, "footer"),
@@ -194,6 +211,7 @@ FOOTERS = [
     Case("a chunk with fewer rows than none", "parquet", lambda: _chunk(8, 8, -5), BROKEN),
     Case("a chunk with a billion rows, in 20 bytes", "parquet", lambda: _chunk(20, 20, 10**9), BROKEN),
     Case("100,000 row groups of nothing", "parquet", lambda: _chunk(0, 0, 0, 100_000), "corrupt_file|shape_mismatch|missing_array|unsafe_file", heavy=True, seed=False),
+    Case("packed by LZO", "parquet", lambda: _with_footer(lambda footer: footer.replace(b"\x15\x02\x16", b"\x15\x06\x16")), "unsupported_dtype", "write_table"),
     Case("the rows in another file", "parquet", lambda: _with_footer(lambda footer: footer.replace(b"\x19\x3c\x26", b"\x19\x3c\x18\x0b/etc/passwd\x16", 1)), BROKEN),
 ]  # fmt: skip
 SHAPES = [
@@ -235,6 +253,25 @@ VALUES = [
     Case("a text of 1 MiB in 3,000 rows, in a dictionary", "parquet", lambda: _dictionary("x" * MIB, 3000), "unsafe_file", "", {"columns": {"inputs": ["x"]}}, seed=False),
     Case("an image of 1 MiB in 3,000 rows, in a dictionary", "parquet", lambda: _dictionary(good.PNG + bytes(MIB), 3000), "unsafe_file", "bomb", CHOSEN, seed=False),
     Case("a text of 100 MiB", "parquet", lambda: _same("x" * (100 * MIB), 1, compression="none"), "unsafe_file|invalid_name|too_many_values|tokenizer_required", "", CHOSEN, heavy=True, seed=False),
+    Case("a text of 100 kB in 3,000 rows, by its differences", "parquet", lambda: _differences(["x" * 100_000] * 3000), "unsafe_file", "bomb", {"columns": {"inputs": ["x"]}}, seed=False),
+    Case("a text of 1 MiB in 800 rows, by its differences", "parquet", lambda: _differences(["x" * MIB] * 800), "unsafe_file", "memory", {"columns": {"inputs": ["x"]}}, seed=False),
+    *(
+        Case(f"text by its differences: {name}", "parquet", partial(_lengths, which, told), BROKEN, "", {"columns": {"inputs": ["x"]}})
+        for name, which, told in (
+            ("more shared than there is", 0, LENGTHS + zigzag(20)),
+            ("less than nothing shared", 0, LENGTHS + zigzag(-20)),
+            ("2**31 - 1 characters shared", 0, LENGTHS + zigzag(2**31 - 1)),
+            ("2**40 more shared from row to row", 0, LENGTHS + zigzag(0) + zigzag(2**40)),
+            ("2**62 values in a block", 0, varint(2**62)),
+            ("no parts of a block", 0, LENGTHS[:2] + b"\0"),
+            ("2**31 - 1 characters left", 1, LENGTHS + zigzag(2**31 - 1)),
+            ("fewer characters than none left", 1, LENGTHS + zigzag(-(2**31))),
+            ("2**60 characters left from row to row", 1, LENGTHS + zigzag(2) + zigzag(2**60)),
+            ("differences of 255 bits", 1, LENGTHS + zigzag(2) + zigzag(0) + b"\xff" * 4),
+        )
+    ),
+    *(Case(f"text by its differences: 2**31 - 1 of list {which}", "parquet", partial(_lengths, which, LENGTHS[:3] + varint(2**31 - 1)), "unsafe_file", "memory", {"columns": {"inputs": ["x"]}}) for which in (0, 1)),
+    Case("text by its differences that should be plain", "parquet", lambda: _differences(["ab"] * 100).replace(b"\x25\x06\x0e", b"\x25\x06\x00"), "unsupported_dtype", "DeltaByteArray", {"columns": {"inputs": ["x"]}}),
     Case("text that is no UTF-8", "parquet", _bad_text, BROKEN),
     Case("NaN alone", "parquet", _typed(pa.float64(), float("nan")), "missing_array", "x", CHOSEN),
     Case("infinity", "parquet", _typed(pa.float64(), float("inf")), "non_finite", "/x/0", CHOSEN),

@@ -90,6 +90,8 @@ MORE: dict[str, list[bytes]] = {
     "parquet": [
         parquet({"image": [PNG, PNG], "label": [0, 1]}, compression="zstd"),
         parquet({"x": X.tolist(), "label": Y.tolist()}, use_dictionary=False, data_page_version="2.0"),
+        parquet(TABLE, use_dictionary=False, column_encoding={"b": "DELTA_BYTE_ARRAY"}),
+        parquet(TABLE, use_dictionary=False, column_encoding={"b": "DELTA_LENGTH_BYTE_ARRAY"}),
     ],
     "csv": [b'"a";"b ""c""";label\n1;"x\ny";0\n2;z;1\n', b"\xef\xbb\xbfa\tb\tlabel\n1\t2\tcat\n"],
     "jsonl": [b'{"x": 1.5, "y": [1, 2]}\n{"x": null, "y": [3, 4]}\n'],

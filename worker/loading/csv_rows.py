@@ -133,6 +133,8 @@ def _check_closed(path: Path, separator: str) -> None:
 def _reading(path: Path, separator: str) -> Iterator[None]:
     try:
         yield
+    except MemoryError:
+        raise  # which is for the fence to tell
     except (pa.ArrowException, ValueError, OSError) as broken:
         words = quoted(str(broken).splitlines()[0])
         if not isinstance(broken, pa.ArrowInvalid):

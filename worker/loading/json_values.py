@@ -39,6 +39,8 @@ def column_of(values: Sequence[Any], name: str, start: int) -> Column:
     """
     try:
         return pa.array(values)
+    except MemoryError:
+        raise  # which is for the fence to tell
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as refused:
         rows = [row for row, value in enumerate(values, start) if _is_beyond(value)]
         if rows:

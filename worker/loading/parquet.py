@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from worker.loading.errors import LoadError, corrupt
+from worker.loading.errors import LoadError, corrupt, quoted
 from worker.loading.parquet_footer import Sizes, read_sizes
 from worker.loading.table import Batch, Table, checked_names, rows_of, value_kind
 
@@ -22,8 +22,10 @@ MIB = 1024**2
 MOST_FOOTER = 16 * MIB
 BOMB_BYTES, BOMB_RATIO = 64 * MIB, 50
 MOST_FOLDED = 64 * MIB
+MOST_DELTA_ROWS = 1024  # of a batch: each may be as long as the longest, for next to nothing in the file
 MOST_ROWS = 2**40
 MOST_NAMES = 10_000
+UNKNOWN = ("Not yet implemented", "currently not supported")  # the library's words for what is no damage
 
 
 def open_parquet(path: Path) -> Table:
@@ -36,8 +38,13 @@ def open_parquet(path: Path) -> Table:
     with _reading():
         schema = _opened(path, ()).schema_arrow
     names = checked_names(schema.names, "parquet file")
-    folded = [name for name in names if value_kind(schema.field(name).type) in ("text", "binary")]
+    folded = [
+        name
+        for name in names
+        if value_kind(schema.field(name).type) in ("text", "binary") and name not in sizes.deltas
+    ]
     rows = rows_of(sizes.unpacked / max(1, sizes.rows))
+    size = path.stat().st_size
 
     def batches(columns: Sequence[str]) -> Iterator[Batch]:
         with _reading():
@@ -45,11 +52,18 @@ def open_parquet(path: Path) -> Table:
             # library gathers the dictionaries of what it reads in one go: hence a row group at a time, and
             # only where such a group is small.
             small = sizes.widest <= MOST_FOLDED
+            deltas, grown = [name for name in columns if name in sizes.deltas], 0
             file = _opened(path, [name for name in columns if small and name in folded])
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(
-                    batch_size=rows, row_groups=[group], columns=list(columns), use_threads=False
+                    batch_size=min(rows, MOST_DELTA_ROWS) if deltas else rows,
+                    row_groups=[group],
+                    columns=list(columns),
+                    use_threads=False,
                 ):
+                    grown += sum(batch.column(name).nbytes for name in deltas)
+                    if _is_bomb(grown, size):
+                        raise _bomb(size, grown, "with dictionaries, as pyarrow.parquet.write_table does")
                     batch.validate(full=True)  # offsets within bounds, text in UTF-8
                     yield batch
 
@@ -89,13 +103,21 @@ def _checked_sizes(path: Path) -> Sizes:
         raise corrupt("The parquet file's footer", str(broken)) from broken
     if sizes.largest > size or sizes.rows > MOST_ROWS:
         raise corrupt("The parquet file", "its footer promises more than the file can hold")
-    if sizes.unpacked > BOMB_BYTES and sizes.unpacked > BOMB_RATIO * size:
-        raise LoadError(
-            "unsafe_file",
-            f"The parquet file unpacks from {size} to {sizes.unpacked} bytes, over {BOMB_RATIO} times its "
-            "size. Data this empty are taken for a bomb: write them uncompressed.",
-        )
+    if _is_bomb(sizes.unpacked, size):
+        raise _bomb(size, sizes.unpacked, "uncompressed")
     return sizes
+
+
+def _is_bomb(unpacked: int, packed: int) -> bool:
+    return unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed
+
+
+def _bomb(packed: int, unpacked: int, how: str) -> LoadError:
+    return LoadError(
+        "unsafe_file",
+        f"The parquet file unpacks from {packed} to {unpacked} bytes, over {BOMB_RATIO} times its "
+        f"size. Data this empty are taken for a bomb: write them {how}.",
+    )
 
 
 def _classes(schema: Any) -> dict[str, list[str]]:
@@ -117,7 +139,14 @@ def _classes(schema: Any) -> dict[str, list[str]]:
 def _reading() -> Iterator[None]:
     try:
         yield
+    except MemoryError:
+        raise  # which is for the fence to tell
     except (pa.ArrowException, OSError, ValueError, OverflowError) as broken:
-        raise corrupt(
-            "The parquet file", str(broken).splitlines()[0] if str(broken) else "no data"
-        ) from broken
+        why = str(broken).splitlines()[0] if str(broken) else "no data"
+        if isinstance(broken, pa.ArrowNotImplementedError) or any(words in why for words in UNKNOWN):
+            raise LoadError(
+                "unsupported_dtype",
+                f"The parquet file cannot be read: {quoted(why)}. Write it again in the encodings that "
+                "pyarrow takes by itself: pyarrow.parquet.write_table(table, path).",
+            ) from broken
+        raise corrupt("The parquet file", why) from broken

@@ -7,17 +7,18 @@ compact protocol, https://github.com/apache/thrift/blob/master/doc/specs/thrift-
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
 MOST_DEPTH = 16
+DELTA_TEXT = {6, 7}  # encodings of text by what differs from the value before, DELTA_(LENGTH_)BYTE_ARRAY
 
 
-@dataclass
+@dataclasses.dataclass
 class Sizes:
     """What a footer tells: `unpacked` bytes of all columns' chunks; of one, `largest` as it lies packed and
-    `widest` unpacked.
+    `widest` unpacked; `deltas`, columns whose text is encoded by differences, and comes to more than that.
     """
 
     rows: int = 0
@@ -25,6 +26,7 @@ class Sizes:
     unpacked: int = 0
     largest: int = 0
     widest: int = 0
+    deltas: set[str] = dataclasses.field(default_factory=set)
 
 
 def read_sizes(footer: bytes) -> Sizes:
@@ -38,7 +40,7 @@ def read_sizes(footer: bytes) -> Sizes:
         if (field, kind) == (3, I64):
             sizes.rows = reader.number()
         elif (field, kind) == (4, LIST):
-            for _ in reader.structs():
+            for _ in reader.listed(STRUCT):
                 _row_group(reader, sizes)
         else:
             reader.skip(kind)
@@ -50,7 +52,7 @@ def read_sizes(footer: bytes) -> Sizes:
 def _row_group(reader: _Reader, sizes: Sizes) -> None:
     for field, kind in reader.fields():
         if (field, kind) == (1, LIST):
-            for _ in reader.structs():
+            for _ in reader.listed(STRUCT):
                 _chunk(reader, sizes)
         else:
             reader.skip(kind)
@@ -72,10 +74,14 @@ def _chunk(reader: _Reader, sizes: Sizes) -> None:
 
 
 def _column(reader: _Reader, sizes: Sizes) -> None:
-    found = {6: -1, 7: -1}
+    found, encodings, path = {6: -1, 7: -1}, set[int](), list[str]()
     for field, kind in reader.fields():
         if field in found and kind == I64:
             found[field] = reader.number()
+        elif (field, kind) == (2, LIST):
+            encodings |= {reader.number() for _ in reader.listed(I32)}
+        elif (field, kind) == (3, LIST):
+            path += [reader.text() for _ in reader.listed(BINARY)]
         else:
             reader.skip(kind)
     if min(found.values()) < 0:
@@ -83,6 +89,8 @@ def _column(reader: _Reader, sizes: Sizes) -> None:
     sizes.unpacked += found[6]
     sizes.largest = max(sizes.largest, found[7])
     sizes.widest = max(sizes.widest, found[6])
+    if encodings & DELTA_TEXT:
+        sizes.deltas.update(path[:1])
 
 
 class _Reader:
@@ -99,12 +107,17 @@ class _Reader:
             field = field + delta if delta else self.number()
             yield field, kind
 
-    def structs(self) -> Iterator[int]:
-        """Once for each struct of a list."""
+    def listed(self, wanted: int) -> Iterator[int]:
+        """Once for each element of a list, which are of this type."""
         size, kind = self._list()
-        if kind != STRUCT:
+        if kind != wanted:
             raise ValueError("a list holds something else than it should")
         yield from range(size)
+
+    def text(self) -> str:
+        length = self._unsigned()
+        self._move(length)
+        return self._data[self._at - length : self._at].decode(errors="replace")
 
     def number(self) -> int:
         value = self._unsigned()

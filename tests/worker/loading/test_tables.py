@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.worker.loading.archives import colour, picture
 from tests.worker.loading.files import Load, Refuse, canonical
 from tests.worker.loading.tables import CENSUS, csv, jsonl, parquet, shown
 from worker.loading import Asked
@@ -85,6 +86,29 @@ def test_a_key_that_appears_on_a_late_line_is_a_column_as_well(load: Load, out: 
 def test_a_target_that_only_some_lines_have_is_refused(refuse: Refuse) -> None:
     rows: list[dict[str, Any]] = [{"x": 1.5}, {"x": 2.5, "label": 1}]
     assert "sample(s) 0" in refuse(jsonl(rows), "missing_value", "jsonl").detail
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_text_of_a_parquet_file_in_any_encoding(load: Load, out: Path, encoding: str, version: str) -> None:
+    """Text, labels and ids; a column of another encoding beside them stays in its dictionary."""
+    words = ["straight", "straighter", "strange", "straight"] * 2000
+    columns = {"x": words, "y": words, "label": words, "id": [f"row {i:05}" for i in range(len(words))]}
+    told = dict.fromkeys(("x", "label", "id"), encoding)
+    kept = {"use_dictionary": ["y"], "column_encoding": told, "data_page_version": version}
+    info = load(parquet(columns, row_group_size=3000, **kept))
+    assert info.encoding is not None and info.encoding["classes"] == sorted(set(words))
+    assert canonical(out, "targets").tolist() == [sorted(set(words)).index(word) for word in words]
+    assert canonical(out, "ids").tolist() == columns["id"]
+    assert (canonical(out)[:, :3] == canonical(out)[:, 3:]).all()
+
+
+def test_images_of_a_parquet_file_encoded_by_differences(load: Load, out: Path) -> None:
+    pixels = [colour(), colour()]
+    files = [{"bytes": picture(one), "path": "x.png"} for one in pixels]
+    encodings = {"image.bytes": "DELTA_BYTE_ARRAY", "image.path": "DELTA_LENGTH_BYTE_ARRAY"}
+    load(parquet({"image": files, "label": [0, 1]}, use_dictionary=False, column_encoding=encodings))
+    np.testing.assert_array_equal(canonical(out), np.stack(pixels))
 
 
 def test_a_query_set_like_its_training_set_has_the_same_mapping(load: Load, out: Path) -> None:
