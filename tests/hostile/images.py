@@ -113,6 +113,15 @@ def _jpeg_markers(count: int) -> bytes:
     return data[:2] + (b"\xff\xe2\xff\xff" + b"ICC_PROFILE\0\1\1" + bytes(65_519)) * count + data[2:]
 
 
+def _scans(side: int, times: int) -> bytes:
+    """A progressive JPEG of one colour whose last scan is there so many times more."""
+    buffer = io.BytesIO()
+    Image.new("L", (side, side)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    end = len(data) - 2
+    return data[:end] + data[data.rindex(b"\xff\xda") : end] * times + data[end:]
+
+
 def _exif(tag: bytes) -> bytes:
     """A JPEG with EXIF of our making."""
     data = picture(PIXELS, "JPEG")
@@ -171,6 +180,9 @@ BOMBS = [
     _case("a PNG interlaced, and cut", lambda: png(interlace=1, data=bytes(5)), "corrupt_file"),
     _case("a JPEG that is cut", lambda: picture(PIXELS, "JPEG")[:200], "corrupt_file"),
     _case("a JPEG with 200 profiles of 64 KiB", lambda: _jpeg_markers(200), "ready|corrupt_file", "", seed=False),
+    _case("a JPEG of 64 Mi pixels in 2,500 scans", lambda: _scans(8192, 2500), "unsafe_file", "2506 scans", seed=False),
+    _case("a JPEG of 101 scans", lambda: _scans(8, 95), "unsafe_file", "/image/"),
+    _case("a JPEG of 100 scans", lambda: _scans(4, 94), READY, ""),
     _case("a JPEG with EXIF that goes round", lambda: _exif(b"II*\0\x08\0\0\0\1\0\x69\x87\4\0\1\0\0\0\x08\0\0\0\x08\0\0\0"), READY, ""),
     _case("a JPEG with EXIF of 2**32 - 1 values", lambda: _exif(b"II*\0\x08\0\0\0\1\0\x0e\1\2\0\xff\xff\xff\xff\x08\0\0\0\0\0\0\0"), READY, ""),
     _case("a PNG with 10,000 frames", lambda: png(before=chunk(b"acTL", struct.pack(">2I", 10_000, 0))), "unsupported_dtype|ready|corrupt_file", ""),

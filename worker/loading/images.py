@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping
 from struct import unpack
@@ -22,8 +23,13 @@ GREY = ("1", "L", "LA")
 MOST_PIXELS = 64 * 1024**2
 MOST_UNPACKED = PngImagePlugin.MAX_TEXT_CHUNK  # of one text in an image
 BOMBS = ("MAX_TEXT_CHUNK", "MAX_TEXT_MEMORY")  # Pillow's words for it
+# Each scan of a JPEG goes over all of its pixels, for a hundred bytes in the file. Libraries write ten; the
+# fuzzers of libjpeg-turbo allow 500, of images 64 times smaller than ours may be.
+MOST_SCANS = 100
+SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")  # its marker, length, components
 PNG, SIDES = b"\x89PNG\r\n\x1a\n", slice(16, 24)
-STARTS = {PNG: "a PNG", b"\xff\xd8\xff": "a JPEG", b"BM": "a BMP", b"P5": "a PNM", b"P6": "a PNM"}
+JPEG = b"\xff\xd8\xff"
+STARTS = {PNG: "a PNG", JPEG: "a JPEG", b"BM": "a BMP", b"P5": "a PNM", b"P6": "a PNM"}
 
 
 class Images:
@@ -143,6 +149,14 @@ def _opened(data: bytes, name: str, row: int) -> Image.Image:
         raise _broken(name, row, str(broken)) from broken
     if image.width * image.height > MOST_PIXELS:
         raise _too_large(name, row, f"is an image of {image.height} x {image.width}")
+    if data.startswith(JPEG) and (scans := sum(1 for _ in SCAN.finditer(data))) > MOST_SCANS:
+        raise at_rows(
+            "unsafe_file",
+            name,
+            f"is a JPEG of {scans} scans, {MOST_SCANS} at most,",
+            [row],
+            "Data this empty are taken for a bomb: open the picture and save it anew.",
+        )
     if getattr(image, "is_animated", False):
         raise at_rows("unsupported_dtype", name, "is an animation", [row], "Write a picture of one frame.")
     if image.mode.startswith(("I", "F")):
