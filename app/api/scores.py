@@ -5,20 +5,19 @@ Positive = harmful: having the sample in training raised the query loss.
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app.api.deps import Caller, Db
+from app.api.deps import Blobs, Caller, Db
 from app.api.jobs.resource import JobId, found_job, not_of_this_type
 from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, RETRY_AFTER
 from app.api.samples import number_of
-from app.store import jobs, orders, scores, trajectories
+from app.store import columns, jobs, orders, scores, summary, trajectories
 from app.store import scored as scored_rows
 from app.store.datasets import name_of
 from app.store.scored import Scored, label_of
@@ -30,6 +29,7 @@ COMPUTED = ("self_influence", "suspicion")  # orders by columns that not every j
 Number = Annotated[float | None, Query(allow_inf_nan=False)]
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 BINS = 50
+CLASSES = 1000  # of a summary at most
 EXAMPLE: dict[str, Any] = {
     "sample_index": 31337,
     "sample_id": None,
@@ -206,30 +206,19 @@ def get_score(
 
 
 @router.get("/summary", summary="A job's scores in figures")
-def get_summary(job_id: JobId, caller: Caller, database: Db) -> SummaryOut:
+def get_summary(job_id: JobId, caller: Caller, database: Db, blobs: Blobs) -> SummaryOut:
     with database.snapshot() as session:
         scored = scored_job(session, caller.project_id, job_id)
-        moments = scores.moments(session, job_id)
-        if moments is None:
-            raise ApiProblem(404, "not_found", f"The job {job_id} has no scores.")
-        count, mean, std, low, high = moments
-        quantiles = {str(q): _quantile(session, job_id, count, q) for q in QUANTILES}
-        bins = dict(scores.histogram(session, job_id, low, high, BINS))
-        by_label = [] if scored.regression or scored.pairs else scores.by_label(session, job_id)
-    by_class = [ClassSummary(**row | _class(row["label"], scored)) for row in by_label] or None
-    width = (high - low) / BINS or 1.0
+        table = columns.of(session, blobs, job_id)
+    found = table["score"]
+    edges, counts = summary.histogram(found, BINS)
+    classes = [] if scored.regression or scored.pairs else summary.by_class(table)
     return SummaryOut(
-        count=count,
-        mean=mean,
-        std=std,
-        min=low,
-        max=high,
-        quantiles=quantiles,
-        histogram=HistogramOut(
-            edges=[low + width * at for at in range(BINS)] + [high if high > low else low + width * BINS],
-            counts=[bins.get(at, 0) for at in range(BINS)],
-        ),
-        by_class=by_class,
+        count=len(table),
+        **summary.moments(found),
+        quantiles=dict(zip(map(str, QUANTILES), summary.quantiles(found, QUANTILES), strict=True)),
+        histogram=HistogramOut(edges=edges, counts=counts),
+        by_class=[ClassSummary(**row | _class(row["label"], scored)) for row in classes[:CLASSES]] or None,
     )
 
 
@@ -260,14 +249,3 @@ def refuse_order(scored: Scored, order: Order, pointer: str) -> None:
 
 def _class(label: float | None, scored: Scored) -> dict[str, Any]:
     return {"label": label_of(label), "label_name": name_of(scored.classes, label)}
-
-
-def _quantile(session: Session, job_id: str, count: int, q: float) -> float:
-    """The score below which a share of q lies, interpolated between its neighbours; rank 1 is the highest."""
-    place = q * (count - 1)
-    lower, upper = (
-        scores.at_rank(session, job_id, count - at) for at in (math.floor(place), math.ceil(place))
-    )
-    if lower is None or upper is None:
-        raise LookupError(f"the ranks of {job_id} have a gap")
-    return lower + (upper - lower) * (place % 1)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from app.store import (
     columns,
@@ -70,7 +70,8 @@ def create(session: Session, *, type: str, trajectory_ids: Sequence[str] = (), *
 
 
 def get(session: Session, project_id: str, job_id: str) -> Job | None:
-    return session.scalar(select(Job).where(Job.id == job_id, Job.project_id == project_id))
+    query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
+    return session.scalars(query.options(joinedload(Job.runs))).unique().one_or_none()
 
 
 def locked(session: Session, job_id: str, *, patient: bool = True) -> Job | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.store.datasets import name_of
@@ -31,11 +32,14 @@ class Scored(NamedTuple):
 
 def of(session: Session, job: Job) -> Scored:
     """What it takes to tell of the scores of an influence job that has succeeded."""
-    trajectory = session.get(Trajectory, job.trajectory_ids[0])
-    task = trajectory.task["type"] if trajectory is not None else "classification"
-    train = session.get(Dataset, job.train_dataset_id) if job.train_dataset_id else None
-    classes = (train.info.get("encoding") or {}).get("classes") if train and task != "regression" else None
-    return Scored(job, int((job.result or {})["num_samples"]), task, classes)
+    query = (
+        select(Trajectory.task["type"], Dataset.info["encoding"]["classes"])
+        .outerjoin(Dataset, Dataset.id == job.train_dataset_id)
+        .where(Trajectory.id == job.trajectory_ids[0])
+    )
+    task, classes = session.execute(query).one()
+    named = classes if task != "regression" else None
+    return Scored(job, int((job.result or {})["num_samples"]), task, named)
 
 
 def row(stored: Any, scored: Scored) -> dict[str, Any]:

@@ -6,14 +6,13 @@ rows clustered by job.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, case, delete, func, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.store import partitions
@@ -142,52 +141,6 @@ def contributions(row: Score) -> list[float]:
 def losses(row: Score) -> list[float]:
     """The sample's loss at each checkpoint."""
     return [float(value) for value in np.frombuffer(row.losses, dtype="<f8")]
-
-
-def moments(session: Session, job_id: str) -> tuple[int, float, float, float, float] | None:
-    """(count, mean, standard deviation, least, greatest) of a job's scores; None when it has none."""
-    where = Score.job_id == job_id
-    first = select(func.count(), func.avg(Score.score), func.min(Score.score), func.max(Score.score)).where(
-        where
-    )
-    count, mean, least, most = session.execute(first).one()
-    if not count:
-        return None
-    # Around the mean: the mean of squares less the square of the mean cancels to nothing on small scores.
-    away = Score.score - float(mean)
-    variance = session.execute(select(func.avg(away * away)).where(where)).scalar_one()
-    return count, float(mean), math.sqrt(max(float(variance), 0.0)), least, most
-
-
-def at_rank(session: Session, job_id: str, rank: int) -> float | None:
-    return session.scalar(select(Score.score).where(Score.job_id == job_id, Score.rank == rank))
-
-
-def histogram(session: Session, job_id: str, low: float, high: float, bins: int) -> list[tuple[int, int]]:
-    """(bin, count) of the bins of equal width between `low` and `high` that hold any score."""
-    width = (high - low) / bins or 1.0
-    number = func.floor((Score.score - low) / width)
-    rows = session.execute(select(number, func.count()).where(Score.job_id == job_id).group_by(number))
-    counts: dict[int, int] = {}
-    for at, n in rows:
-        counts[min(int(at), bins - 1)] = counts.get(min(int(at), bins - 1), 0) + n
-    return sorted(counts.items())
-
-
-def by_label(session: Session, job_id: str, most: int = 1000) -> list[dict[str, Any]]:
-    """Count, mean score, mean loss and share of harmful samples of each given label."""
-    harmful = func.sum(case((Score.score > 0, 1), else_=0))
-    query = (
-        select(Score.label, func.count(), func.avg(Score.score), func.avg(Score.loss), harmful)
-        .where(Score.job_id == job_id)
-        .group_by(Score.label)
-        .order_by(Score.label)
-        .limit(most)
-    )
-    return [
-        {"label": label, "count": n, "mean_score": mean, "mean_loss": loss, "harmful": int(bad or 0)}
-        for label, n, mean, loss, bad in session.execute(query)
-    ]
 
 
 def batches(

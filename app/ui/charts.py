@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,22 +190,6 @@ def scatter(columns: Columns) -> Scatter:
         for i, a, b, same in zip(finite, x, y, agrees, strict=True)
     ]
     return Scatter(across, up, points, n)
-
-
-def by_class(columns: Columns) -> list[dict[str, Any]]:
-    """Of each given label: samples, mean score, share that harms, share predicted otherwise; worst first."""
-    given = columns["label"]
-    known = np.isfinite(given)
-    labels, numbers = np.unique(given[known], return_inverse=True)
-    count = np.bincount(numbers)
-    score, harms = columns["score"][known], columns["score"][known] > 0
-    differs = given[known] != columns["predicted_label"][known]
-    means, harmful, differing = (np.bincount(numbers, weights=one) / count for one in (score, harms, differs))
-    rows = [
-        {"label": float(a), "count": int(b), "mean": float(c), "harmful": float(d), "differing": float(e)}
-        for a, b, c, d, e in zip(labels, count, means, harmful, differing, strict=True)
-    ]
-    return sorted(rows, key=lambda row: -row["mean"])
 
 
 class Course(NamedTuple):

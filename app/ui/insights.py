@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.api.deps import Blobs, Db
 from app.api.jobs.resource import JobId
 from app.api.scores import scored_job
-from app.store import columns
+from app.store import columns, summary
 from app.ui import charts, state
 from app.ui.cards import label_text
 from app.ui.shell import render
@@ -34,6 +34,6 @@ def show(request: Request, job_id: JobId, caller: PageCaller, database: Db, blob
             histogram=charts.histogram(table["score"], bent=True),
             confusion=charts.confusion(table) if classes else None,
             scatter=charts.scatter(table),
-            by_class=charts.by_class(table) if classes else [],
+            by_class=sorted(summary.by_class(table), key=lambda row: -row["mean_score"]) if classes else [],
             **state.of(session, scored.job),
         )

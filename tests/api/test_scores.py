@@ -162,6 +162,7 @@ def test_the_summary_is_told_by_class(service: Service, path: str) -> None:
         ours = np.array(SCORES)[row["label"] :: 3]
         assert (row["count"], row["harmful"]) == (4, (ours > 0).sum())
         assert row["mean_score"] == pytest.approx(ours.mean())
+        assert row["mean_loss"] == pytest.approx(COLUMNS["loss"][row["label"] :: 3].mean())
 
 
 def test_scores_all_alike_have_a_summary(service: Service, job: dict[str, Any]) -> None:

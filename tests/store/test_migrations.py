@@ -62,7 +62,7 @@ def test_a_job_keeps_its_run_and_a_run_its_checkpoints(url: str) -> None:
         assert (job.trajectory_id, job.trajectory_ids) == ("tr_1", ["tr_1"])
         assert jobs.using(session, trajectory_id="tr_1") == ["job_1"]
         assert session.get_one(Checkpoint, "ck_1").optimizer_file is None
-        assert scores.moments(session, "job_1") is None
+        assert scores.one(session, "job_1", 0) is None
     database.engine.dispose()
 
 

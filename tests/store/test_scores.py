@@ -204,17 +204,6 @@ def test_dropping_a_job_leaves_the_others(
     assert walk(database, kept, "index", 10) == list(range(5))
 
 
-def test_histogram_and_classes_count_every_row(database: Database) -> None:
-    values = np.linspace(-1, 1, 30)
-    job_id = write(database, values)
-    with database.snapshot() as session:
-        assert sum(n for _, n in scores.histogram(session, job_id, -1, 1, 8)) == 30
-        classes = scores.by_label(session, job_id)
-        assert [row["count"] for row in classes] == [10, 10, 10]
-        assert sum(row["harmful"] for row in classes) == (values > 0).sum()
-        assert scores.at_rank(session, job_id, 1) == pytest.approx(1)
-
-
 def test_a_partition_is_named_after_a_job_id_only() -> None:
     with pytest.raises(ValueError, match="not a job id"):
         partitions.table("job_1; drop table jobs")
