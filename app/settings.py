@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="Torch threads of a worker; 0: the cores over DIFFIN_WORKERS.")
     workers: int = Field(1, ge=1, description="Worker processes `diffin serve` starts; keep 1 a GPU.")
     memory_bytes: int = Field(
-        GIB, ge=16 * MIB, description="Memory one chunk of samples may take in the worker."
+        GIB,
+        ge=16 * MIB,
+        description="Memory in the worker of a chunk of samples and of what options keep beside it.",
     )
     reader_memory_bytes: int = Field(
         8 * GIB, ge=64 * MIB, description="Memory that reading an uploaded file may take."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.store import selections, work
 from app.store.tables import Work
 from worker import selection
+from worker.chunks import beside, chunk_of
 from worker.effects import of_deletion
 from worker.influence.errors import NonFiniteError
 from worker.influence.selection.deletion import influence_on_parameters
@@ -32,7 +33,7 @@ def update(mine: Process, row: Work, renewal: Renewal) -> None:
             data,
             removed,
             seed=job.seed,
-            chunk=selection.chunk_of(mine, job, data),
+            chunk=chunk_of(mine, job, data, beside=beside(mine, job)),
             options=job.options_at(selection.PLACE),
             tick=lambda done: renewal.tick(),
         )

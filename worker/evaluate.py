@@ -19,6 +19,7 @@ import numpy as np
 from app.store import evaluations, jobs, work
 from app.store.tables import Work
 from worker import evaluation
+from worker.chunks import beside, chunk_of
 from worker.evaluation import EvaluateJob
 from worker.influence.agreement import Agreement
 from worker.influence.errors import NonFiniteError, SampleTooLargeError
@@ -44,8 +45,8 @@ NO_RUN = (
 def survey(mine: Process, row: Work, renewal: Renewal) -> None:
     """Finds out how the network can be retrained and how many runs at a time, and lays out the units."""
     job = evaluation.load(mine, row.subject)
-    chunk, _ = measure(mine, job.exact, renewal)
-    plan = {"chunk": chunk} | _ways(mine, job, renewal)
+    sizes, _ = measure(mine, job.exact, renewal)
+    plan = {"chunk": sizes["chunk"]} | _ways(mine, job, renewal)
     asked = job.asked
     retrainings = groups(asked["leave_one_out"], asked["subsets"], asked["orders"], plan["at_once"])
     total = 1 + sum(len(group.runs) for group in retrainings)
@@ -81,16 +82,18 @@ def judge(mine: Process, row: Work, renewal: Renewal) -> None:
     job, number = evaluation.load(mine, row.subject), row.payload["method"]
     one, began = evaluation.method_of(mine, job, number), time.monotonic()
     [run] = one.runs
+    data = one.train_data(lambda samples: renewal.tick())
+    chunk = chunk_of(mine, one, data, beside=beside(mine, one))
     try:
         with _in_memory():
             result = score(
                 one.method.name,
                 one.task,
                 run,
-                one.train_data(lambda samples: renewal.tick()),
+                data,
                 one.query_data(lambda samples: renewal.tick()),
                 seed=one.seed,
-                chunk=(job.plan or {})["chunk"],
+                chunk=chunk,
                 options=one.options_at(Place(0, 0, 0)),
             )
         found = scored(one.method.name, result, run)

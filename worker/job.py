@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,10 @@ from worker.influence.trajectory import Data, Trajectory
 from worker.networks import network_of, preprocessing_of, task_of
 from worker.problems import UserError
 from worker.process import Process, at_hand
-from worker.runs import Names, read_run
+from worker.runs import Checkpoints, Names, read_run
+
+STATES = 2  # one part in so many of what a worker may use: the states replayed between two checkpoints
+KEPT = 2  # checkpoints, of all runs together, that are kept once read
 
 
 class Place(NamedTuple):
@@ -188,17 +191,20 @@ def scoring(mine: Process, session: Session, job: tables.Job, method: dict[str, 
     network = network_of(session, mine.blobs, stored[0], device)
     asked = CATALOG[method["name"]].options.model_validate(method)
     names = _names([name for name, _ in network.named_parameters()], getattr(asked, "parameters", None))
+    recent = lru_cache(maxsize=KEPT)(Checkpoints.load)
     rows = [[row for row in checkpoints if row.trajectory_id == one.id] for one in stored]
     return InfluenceJob(
         id=job.id,
         seed=job.seed,
         method=METHODS[method["name"]],
-        options=asked.options(),
+        options=asked.options() | ({"states_bytes": states_bytes(mine)} if asked.needs_order else {}),
         asked=asked,
         task=task_of(stored[0], network),
         trajectory_ids=tuple(job.trajectory_ids),
         runs=tuple(
-            read_run(session, mine.blobs, one, part, len(train), names, device, ordered=asked.needs_order)
+            read_run(
+                session, mine.blobs, one, part, len(train), names, device, recent, ordered=asked.needs_order
+            )
             for one, part in zip(stored, rows, strict=True)
         ),
         states=tuple(
@@ -212,6 +218,11 @@ def scoring(mine: Process, session: Session, job: tables.Job, method: dict[str, 
         preprocessing=preprocessing_of(stored[0]),
         device=device,
     )
+
+
+def states_bytes(mine: Process) -> int:
+    """Of the states between two checkpoints that are kept at a time."""
+    return mine.settings.memory_bytes // STATES
 
 
 def _names(trained: list[str], parameters: Parameters | None) -> Names:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from app.store import jobs, work
 from app.store.tables import Work
 from worker import job as influence_job
-from worker.influence.memory import chunk_size, out_of_memory, over_chunks
+from worker.chunks import beside, chunk_of, vectors_bytes
+from worker.influence.memory import out_of_memory, over_chunks
 from worker.influence.task import whole
 from worker.job import InfluenceJob, Place, finished
 from worker.lease import Renewal
@@ -25,14 +26,15 @@ def plan(mine: Process, row: Work, renewal: Renewal) -> None:
     """Measures one chunk, then lays out the job's sweeps, blocks and reduction."""
     job = influence_job.load(mine, row.subject)
     places = list(job.places())
-    chunk, seconds = measure(mine, job, renewal)
+    sizes, seconds = measure(mine, job, renewal)
+    chunk = sizes["chunk"]
     size = _block_size(mine, len(job.train), len(places), chunk, seconds * max(map(job.per_sample, places)))
     total = job.asked.repeats * sum(job.asked.cost(extent) for extent in job.extents)
     with mine.database.transaction() as session:
         record = finished(session, mine, job.id, renewal.lease)
         if record is None:
             return
-        jobs.set_plan(record, {"chunk": chunk, "block": size}, total)
+        jobs.set_plan(record, sizes | {"block": size}, total)
         for place in reversed(places):
             _lay_out(session, job, record.project_id, place, size)
         work.add(session, "reduce", job.id, record.project_id, waits_for="block")
@@ -68,12 +70,18 @@ def _lay_out(session: Session, job: InfluenceJob, project_id: str, place: Place,
         )
 
 
-def measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, float]:
-    """(samples in a chunk, seconds of a forward pass of one sample)."""
+def measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[dict[str, int], float]:
+    """({chunk: samples in one, sweep_chunk: of a sweep}, seconds of a forward pass of one sample).
+
+    Raises:
+        UserError: the network refuses the samples, or what the job holds takes more memory than there may be.
+    """
     data, checkpoint = job.train_data(renewal.tick), job.runs[-1].checkpoints[-1]
-    inputs, targets = next(data.chunks(1, range(1)))
+    inputs, _ = next(data.chunks(1, range(1)))
+    taken = beside(mine, job)
     try:
-        chunk = chunk_size(job.task, checkpoint, inputs, targets, budget_bytes=mine.settings.memory_bytes)
+        chunk = chunk_of(mine, job, data, beside=vectors_bytes(mine, job))
+        sizes = {"chunk": chunk, "sweep_chunk": chunk_of(mine, job, data, beside=taken) if taken else chunk}
     except MemoryError:
         raise UserError("out_of_memory", TOO_LARGE) from None
     except (RuntimeError, ValueError, IndexError) as problem:
@@ -94,7 +102,7 @@ def measure(mine: Process, job: InfluenceJob, renewal: Renewal) -> tuple[int, fl
         return min(times) / len(inputs)
 
     few = range(whole(min(chunk, len(data)), job.task.group))
-    return chunk, checked(lambda: next(over_chunks(timed, data, chunk, few, job.task.group)))
+    return sizes, checked(lambda: next(over_chunks(timed, data, chunk, few, job.task.group)))
 
 
 def _block_size(mine: Process, n: int, places: int, chunk: int, seconds_per_sample: float) -> int:

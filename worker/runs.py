@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
@@ -44,6 +43,7 @@ def read_run(
     num_train: int,
     names: Names,
     device: torch.device,
+    recent: Callable[[Checkpoints, int], Checkpoint],
     *,
     ordered: bool,
 ) -> Trajectory:
@@ -51,6 +51,7 @@ def read_run(
 
     Args:
         num_train: samples of the training set that is scored.
+        recent: as `Checkpoints` takes it.
         ordered: whether the batch order is wanted, where it is known.
     """
     schedule = _schedule(trajectory, rows, num_train)
@@ -62,11 +63,15 @@ def read_run(
         for row in rows
     ]
     order = _order(session, blobs, trajectory, schedule, num_train) if ordered else None
-    return Trajectory(Checkpoints(paths, schedule, names, device), schedule, order)
+    return Trajectory(Checkpoints(paths, schedule, names, device, recent), schedule, order)
 
 
 class Checkpoints(Sequence[Checkpoint]):
-    """Checkpoints, by step, as files of tensors and of optimizer state: the two asked for last are kept."""
+    """Checkpoints, by step, as files of tensors and of optimizer state, read when they are asked for.
+
+    Args:
+        recent: `load`, or what remembers the last that it loaded, of several runs together.
+    """
 
     def __init__(
         self,
@@ -74,9 +79,10 @@ class Checkpoints(Sequence[Checkpoint]):
         schedule: Schedule,
         names: Names,
         device: torch.device,
+        recent: Callable[[Checkpoints, int], Checkpoint],
     ) -> None:
         self._files, self._schedule, self._names, self._device = files, schedule, names, device
-        self._read = lru_cache(maxsize=2)(self._load)
+        self._recent = recent
 
     def __len__(self) -> int:
         return len(self._files)
@@ -88,9 +94,10 @@ class Checkpoints(Sequence[Checkpoint]):
     def __getitem__(self, k: int | slice) -> Checkpoint | Sequence[Checkpoint]:
         if isinstance(k, slice):
             return [self[i] for i in range(*k.indices(len(self)))]
-        return self._read(range(len(self))[k])
+        return self._recent(self, range(len(self))[k])
 
-    def _load(self, k: int) -> Checkpoint:
+    def load(self, k: int) -> Checkpoint:
+        """Checkpoint k, read from its files."""
         path, state = self._files[k]
         tensors = {
             name: t.to(DTYPE) if t.is_floating_point() else t

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from worker import again, selection
+from worker.chunks import chunk_of
 from worker.influence.memory import over_chunks
 from worker.influence.selection.labels import SURE, mean_probabilities, probabilities, suggested
 from worker.influence.selection.second import Decided, decided, seen_at
@@ -35,7 +36,7 @@ def opinion(
     job = again.load(mine, asked.job_id, asked.request, seed)
     data = job.data(job.train, lambda samples: renewal.tick())
     wanted, every = seen_at(job.recipe.steps(len(rows))), range(asked.num_samples)
-    chunk = selection.chunk_of(mine, selection.influence(mine, asked), data)
+    chunk = chunk_of(mine, selection.influence(mine, asked), data)
     found: torch.Tensor | None = None
 
     def see(step: int, state: State, held: Tensors) -> None:
@@ -62,5 +63,5 @@ def opinion(
 def _first(mine: Process, asked: Selecting, index: NDArray[np.int64], renewal: Renewal) -> torch.Tensor:
     job = selection.influence(mine, asked)
     data = job.train_data(lambda samples: renewal.tick())
-    chunk = selection.chunk_of(mine, job, data)
+    chunk = chunk_of(mine, job, data)
     return mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=chunk)

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.store import chosen, selections, tables, work
 from app.store.chosen import Rows
+from worker.chunks import chunk_of
 from worker.data import prepared, selected
-from worker.influence.memory import chunk_size
 from worker.influence.selection.duplicates import crowding, near, sketches
 from worker.influence.selection.labels import mean_probabilities, suggested, trained
 from worker.influence.selection.noise import Estimate, most_wrong, windows
@@ -201,10 +201,3 @@ def crowd(mine: Process, asked: Selecting, order: NDArray[np.int64], renewal: Re
     data = job.train_data(lambda samples: renewal.tick())
     found: NDArray[np.bool_] = crowding(sketches(data, chunk=chunk_of(mine, job, data)), order).numpy()
     return found
-
-
-def chunk_of(mine: Process, job: InfluenceJob, data: Data) -> int:
-    """Samples to take at a time."""
-    inputs, targets = next(data.chunks(1, range(1)))
-    checkpoint = job.runs[-1].checkpoints[-1]
-    return chunk_size(job.task, checkpoint, inputs, targets, budget_bytes=mine.settings.memory_bytes)

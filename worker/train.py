@@ -220,6 +220,7 @@ def _written(
         num_parameters=sum(t.numel() for t in state.params.values()),
         dtype="float32",
         parameters=job.trained,
+        shapes=[list(state.params[name].shape) for name in job.trained],
     )
     return Written(step, step in job.kept, tensors, optimizer, carried, info.as_dict())
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.api.datasets import found_dataset
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
-from app.api.suitability import check_groups, check_meaning, check_method, check_order
+from app.api.suitability import check_groups, check_meaning, check_memory, check_method, check_order
 from app.api.trajectories import found_trajectory, refuse_with_file
 from app.catalog import Extent, Options, Preprocessing, Task, config_of, image_shape
 from app.catalog.options import BATCH
@@ -52,16 +52,20 @@ class Admitted(NamedTuple):
     def extents(self) -> list[Extent]:
         """How much there is to do for each trajectory."""
         n = self.train.num_samples or 0
-        return [
-            Extent(
-                num_train=n,
-                num_query=self.num_query,
-                steps=tuple(one.step for one in run.checkpoints),
-                batch_size=run.trajectory.batch_size or BATCH,
-                ordered=order_source(run.trajectory, n) is not None,
-            )
-            for run in self.runs
-        ]
+        return [extent_of(run.trajectory, run.checkpoints, n, self.num_query) for run in self.runs]
+
+
+def extent_of(
+    trajectory: Trajectory, checkpoints: Sequence[Checkpoint], num_train: int, num_query: int
+) -> Extent:
+    """How much there is to do for a trajectory over these checkpoints, by step."""
+    return Extent(
+        num_train=num_train,
+        num_query=num_query,
+        steps=tuple(one.step for one in checkpoints),
+        batch_size=trajectory.batch_size or BATCH,
+        ordered=order_source(trajectory, num_train) is not None,
+    )
 
 
 def admit(
@@ -75,12 +79,14 @@ def admit(
     labels: Sequence[int | str] | None,
     indices: Sequence[int] | None,
     method: Options,
+    memory_bytes: int,
 ) -> Admitted:
     """The job's inputs.
 
     Args:
         trajectories: ids by the field that names each.
         labels, indices: the part of the query data set that is taken; all of it when both are None.
+        memory_bytes: what a worker may use.
 
     Raises:
         ApiProblem: the first thing found wrong, with the field at fault; 404 for ids that are not there, 409
@@ -119,6 +125,7 @@ def admit(
     admitted = Admitted(runs, train, query, num_query)
     check_method(method, admitted.extents, admitted.checkpoints)
     check_groups(method, runs[0].trajectory)
+    check_memory(method, admitted.extents, admitted.checkpoints, memory_bytes)
     return admitted
 
 

@@ -17,20 +17,20 @@ from app.api.jobs.train_admission import admit
 from app.api.jobs.train_body import TrainJobIn
 from app.api.jobs.types import NewJob
 from app.api.problems import PROBLEMS, responses
-from app.api.suitability import check_size
 from app.catalog import config_of
 from app.catalog.options import GRADIENT
 from app.settings import Settings
 from app.store import jobs
 from app.store.blobs import BlobStore
-from app.store.tables import Job, Trajectory
+from app.store.tables import Checkpoint, Job, Trajectory
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
+CHECKPOINTS = 2  # that a worker keeps at hand
 TRAINING_VECTORS = (
     6  # weights, gradients and two moments, and the weights before the step with what it carried
 )
-PARAMETER_VECTORS = 4  # the checkpoint, the vectors shared by all samples, and one in the making
+SINGLE_GRADIENTS = 3 << 28  # bytes of single samples' gradients at a time, and of what is made of them
 
 
 class Estimate(BaseModel):
@@ -41,7 +41,12 @@ class Estimate(BaseModel):
     )
     seconds: float | None = Field(examples=[31.5])
     device: str | None = Field(examples=["cpu"])
-    memory_bytes: int = Field(description="Of the worker, at most.", examples=[1074000000])
+    memory_bytes: int = Field(
+        description="Of the worker, at most: DIFFIN_MEMORY_BYTES, in which a chunk of samples and what the "
+        "options keep beside it (Lanczos vectors, Kronecker factors, vectors of single queries, replayed "
+        "states) have to fit, and the vectors as long as the parameters that the method takes anyway.",
+        examples=[1074000000],
+    )
     basis: Literal["trajectory", "architecture"] | None = Field(
         description="Whose last job `seconds` follows from: this trajectory's, or this network's."
     )
@@ -66,13 +71,12 @@ def estimate_job(body: NewJob, caller: Caller, blobs: Blobs, settings: Config, o
 def _influence(
     session: Session, blobs: BlobStore, project_id: str, settings: Settings, body: InfluenceJobIn
 ) -> Estimate:
-    inputs = influence.admitted(session, blobs, project_id, body)
-    check_size(session, settings, inputs.train)
+    inputs = influence.admitted(session, blobs, settings, project_id, body)
     method = body.method
     passes = method.repeats * sum(method.cost(extent) for extent in inputs.extents)
-    largest = max(one.bytes for one in inputs.checkpoints)
-    vectors = PARAMETER_VECTORS + (inputs.num_query if method.by_query else 0)
-    memory = settings.memory_bytes + vectors * largest
+    memory = settings.memory_bytes + method.vectors * max(map(_parameter_bytes, inputs.checkpoints))
+    memory += CHECKPOINTS * max((one.optimizer_file or {}).get("bytes", 0) for one in inputs.checkpoints)
+    memory += SINGLE_GRADIENTS if method.forms_gradients else 0
     first = inputs.runs[0].trajectory
     return _estimate(session, project_id, body.type, passes, memory, first.id, first.architecture)
 
@@ -91,11 +95,16 @@ def _training(session: Session, project_id: str, settings: Settings, body: Train
 def _evaluation(
     session: Session, blobs: BlobStore, project_id: str, settings: Settings, body: EvaluateJobIn
 ) -> Estimate:
-    asked = evaluate.admitted(session, blobs, project_id, body)
+    asked = evaluate.admitted(session, blobs, settings, project_id, body)
     [run] = asked.inputs.runs
     memory = settings.memory_bytes + TRAINING_VECTORS * max(one.bytes for one in run.checkpoints)
     first = run.trajectory
     return _estimate(session, project_id, body.type, asked.passes, memory, first.id, first.architecture)
+
+
+def _parameter_bytes(checkpoint: Checkpoint) -> int:
+    """Of its tensors as a worker holds them, in float32."""
+    return max(checkpoint.bytes, 4 * int(checkpoint.info.get("num_parameters", 0)))
 
 
 def _network_bytes(described: Trajectory) -> int:

@@ -99,6 +99,7 @@ TITLES = {
     "too_many_requests": "The key asks too often",
     "too_many_samples": "There are not so many samples",
     "too_many_steps": "The run would be too long",
+    "too_much_memory": "A worker would need too much memory",
     "total_steps_too_small": "The trajectory ends before its last checkpoint",
     "trajectories_differ": "The trajectories are not of one kind",
     "train_size_too_small": "The training set is larger than train_size",

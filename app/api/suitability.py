@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.api.problems import ApiProblem
 from app.catalog import Extent, Options, Parameters
+from app.catalog.footprint import Shapes
 from app.settings import Settings
 from app.store.tables import Checkpoint, Dataset, Trajectory
 
@@ -93,6 +94,26 @@ def check_method(method: Options, extents: Sequence[Extent], checkpoints: Sequen
         raise ApiProblem(422, "nothing_drawn", detail, pointer="/method/uncertainty")
     if method.by_query:
         _check_size(extents[0], max(one.bytes for one in checkpoints))
+
+
+def check_memory(
+    method: Options, extents: Sequence[Extent], checkpoints: Sequence[Checkpoint], most: int
+) -> None:
+    """Raises 422 `too_much_memory` where the options make a worker hold more than it may use.
+
+    What checkpoints are silent of, whose shapes nobody noted, the worker tells.
+    """
+    shapes = measured_shapes(method, checkpoints[-1])
+    heaviest = max(method.beside(extent, shapes) for extent in extents)
+    if words := heaviest.too_heavy(most):
+        raise ApiProblem(422, "too_much_memory", words, pointer="/method")
+
+
+def measured_shapes(method: Options, checkpoint: Checkpoint) -> Shapes:
+    """Of the parameters that influence is measured on; none where the checkpoint is silent of them."""
+    shapes = dict(zip(checkpoint.info.get("parameters", []), checkpoint.info.get("shapes", []), strict=False))
+    parameters: Parameters | None = getattr(method, "parameters", None)
+    return [shapes[name] for name in (shapes if parameters is None else parameters.of(list(shapes)))]
 
 
 def check_groups(method: Options, trajectory: Trajectory) -> None:

@@ -8,10 +8,11 @@ of checkpoints.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from app.catalog.footprint import Beside, Shapes, kronecker, krylov
 from app.catalog.options import (
     DIRECTIONAL,
     GRADIENT,
@@ -69,6 +70,10 @@ class DiffIn(Repeatable, PerQuery):
     def needs_order(self) -> bool:
         return self.resolution != "segments"
 
+    @property
+    def forms_gradients(self) -> bool:
+        return self.curvature == "kronecker"
+
     def draws(self, extent: Extent) -> bool:
         few = self.hessian_samples is not None and self.hessian_samples < extent.num_train
         drawn = few or self.curvature == "kronecker"
@@ -90,6 +95,13 @@ class DiffIn(Repeatable, PerQuery):
             else:
                 passes += self.queries(extent) * self.lanczos_steps * HVP * curvature
         return passes
+
+    def beside(self, extent: Extent, shapes: Shapes) -> Beside:
+        if not any(self._averaged(extent, k) for k in range(len(extent.steps))):
+            return Beside()
+        if self.curvature == "kronecker":
+            return kronecker(shapes, "hessian or ggn")
+        return krylov(shapes, self.lanczos_steps)
 
     def _start(self, extent: Extent) -> int | None:
         """The step from which all are taken one by one; None where none is."""
@@ -135,6 +147,10 @@ class DiffInEq9(Repeatable):
     def takes_samples_alone(self) -> bool:
         return self.target == "self"
 
+    @property
+    def forms_gradients(self) -> bool:
+        return self.target == "self"
+
     def draws(self, extent: Extent) -> bool:
         return self._batch(extent) < extent.num_train
 
@@ -156,6 +172,8 @@ class DiffInEq9(Repeatable):
 
 
 class TracIn(Restrictable, PerQuery):
+    vectors: ClassVar[int] = 8
+
     name: Literal["tracin"]
 
     def per_sample(self, extent: Extent, k: int) -> int:
@@ -189,6 +207,10 @@ class InfluenceFunction(Repeatable, PerQuery):
         1000, description="Training samples the matrix is averaged over, drawn by the seed; null: all."
     )
 
+    @property
+    def forms_gradients(self) -> bool:
+        return self.curvature == "kronecker"
+
     def draws(self, extent: Extent) -> bool:
         few = self.hessian_samples is not None and self.hessian_samples < extent.num_train
         return few or self.curvature == "kronecker"
@@ -204,6 +226,9 @@ class InfluenceFunction(Repeatable, PerQuery):
             return GRADIENT * extent.num_query + KRONECKER * curvature
         return GRADIENT * extent.num_query + self.queries(extent) * self.cg_steps * HVP * curvature
 
+    def beside(self, extent: Extent, shapes: Shapes) -> Beside:
+        return kronecker(shapes, "ggn") if self.curvature == "kronecker" else Beside()
+
     def _counts(self, extent: Extent, k: int) -> bool:
         """Whether checkpoint k takes part."""
         return k == extent.last or (self.checkpoints == "all" and extent.steps[k] > 0)
@@ -211,6 +236,8 @@ class InfluenceFunction(Repeatable, PerQuery):
 
 class WithoutQuery(Options):
     """Suspicion of a sample from itself alone."""
+
+    vectors: ClassVar[int] = 4
 
     @property
     def needs_query(self) -> bool:
@@ -224,6 +251,10 @@ class SelfInfluence(WithoutQuery, Restrictable):
     def takes_samples_alone(self) -> bool:
         return True
 
+    @property
+    def forms_gradients(self) -> bool:
+        return True
+
     def per_sample(self, extent: Extent, k: int) -> int:
         return GRADIENT + 1  # a gradient of its own, and the loss of the chunk
 
@@ -233,6 +264,10 @@ class GradNorm(WithoutQuery, Restrictable):
 
     @property
     def takes_samples_alone(self) -> bool:
+        return True
+
+    @property
+    def forms_gradients(self) -> bool:
         return True
 
     def per_sample(self, extent: Extent, k: int) -> int:

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from app.catalog.base import Strict, refusal
+from app.catalog.footprint import Beside, Shapes
 
 GRADIENT, DIRECTIONAL, HVP, MIXED = 3, 3, 9, 8
 KRONECKER = 2 * (1 + GRADIENT)
@@ -68,7 +69,14 @@ class Parameters(Strict):
 
 
 class Options(Strict):
-    """Options stand flat beside the method's `name`."""
+    """Options stand flat beside the method's `name`.
+
+    Attributes:
+        vectors: as long as the parameters, that the work at a checkpoint takes whatever the options are: two
+            checkpoints, and what derivatives make on the way (measured, `tests/influence/test_footprint.py`).
+    """
+
+    vectors: ClassVar[int] = 16
 
     @property
     def needs_query(self) -> bool:
@@ -92,8 +100,13 @@ class Options(Strict):
 
     @property
     def takes_samples_alone(self) -> bool:
-        """Whether gradients of single samples are formed."""
+        """Whether the method is one of single samples, whose losses may not depend on others."""
         return self.by_query
+
+    @property
+    def forms_gradients(self) -> bool:
+        """Whether a worker forms gradients of single samples, many at a time."""
+        return False
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments of the engine's functions."""
@@ -110,6 +123,13 @@ class Options(Strict):
     def shared(self, extent: Extent, k: int) -> int:
         """Forward passes at checkpoint k for what all samples share."""
         return 0
+
+    def beside(self, extent: Extent, shapes: Shapes) -> Beside:
+        """What the work at a checkpoint holds beside a chunk of samples, over parameters of these shapes.
+
+        The few vectors that any method takes are not among it.
+        """
+        return Beside()
 
     def cost(self, extent: Extent) -> int:
         """Forward passes of one sample that one trajectory takes, all told, once."""

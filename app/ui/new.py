@@ -109,7 +109,9 @@ def start(
     try:
         with database.transaction() as session:
             refuse_job(session, settings, caller.project_id)
-            job = create(session, blobs, caller.project_id, _body(session, caller.project_id, asked))
+            job = create(
+                session, blobs, settings, caller.project_id, _body(session, caller.project_id, asked)
+            )
             return RedirectResponse(f"/jobs/{job.id}", 303)
     except ApiProblem as problem:
         with database.snapshot() as session:

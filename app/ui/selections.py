@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
-from app.api.deps import Blobs, Db
+from app.api.deps import Blobs, Config, Db
 from app.api.jobs.resource import JobId
 from app.api.problems import ApiProblem
 from app.api.resources import NO_NUL
@@ -52,12 +52,17 @@ def index(
 
 @router.post("/jobs/{job_id}/selections")
 def create(
-    request: Request, job_id: JobId, caller: PageWriter, database: Db, asked: Annotated[Asked, Form()]
+    request: Request,
+    job_id: JobId,
+    caller: PageWriter,
+    settings: Config,
+    database: Db,
+    asked: Annotated[Asked, Form()],
 ) -> Response:
     """Makes the selection; what is wrong is told where it is, and nothing typed is lost."""
     try:
         with database.transaction() as session:
-            made = admission.create(session, caller.principal, job_id, body(asked))
+            made = admission.create(session, settings, caller.principal, job_id, body(asked))
             return RedirectResponse(f"/selections/{made.id}", 303)
     except ApiProblem as problem:
         with database.snapshot() as session:

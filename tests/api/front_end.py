@@ -99,7 +99,7 @@ class Service:
         answer = self.http.post(
             f"/v1/trajectories/{trajectory_id}/checkpoints",
             files={"file": (f"{step}.safetensors", f"tensors after {step} steps".encode())},
-            data={"step": str(step)} | (fields or {"learning_rate": "0.1"}),
+            data={"step": str(step)} | (fields or ({"learning_rate": "0.1"} if step else {})),
         )
         assert answer.status_code == 202, answer.text
         body: dict[str, Any] = answer.json()

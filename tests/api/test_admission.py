@@ -316,3 +316,67 @@ def test_more_influences_than_can_be_kept_are_refused(
     body = problem(ask(service, inputs, method=asked), 422, "too_many_influences")
     assert pointers(body) == ["/method/per_query"] and "144" in body["detail"]
     assert ask(service, inputs, method=asked, query={"indices": [3]}).status_code == 202
+
+
+# ---- memory
+def heavy(service: Service, *steps: int, **changes: Any) -> str:
+    """The id of a trajectory of a network of a million parameters, and a few."""
+    trajectory_id: str = service.trajectory(**changes)["id"]
+    told = {"parameters": ["large", "small"], "shapes": [[1000, 1000], [50]], "num_parameters": 1_000_050}
+    for step in steps:
+        service.accept(service.checkpoint(trajectory_id, step)["id"], **told)
+    return trajectory_id
+
+
+def test_more_than_a_worker_may_hold_is_refused_with_what_to_ask_instead(
+    service: Service, inputs: dict[str, str]
+) -> None:
+    given = inputs | {"trajectory_id": heavy(service, 10)}
+    many = {"name": "diff_in", "lanczos_steps": 1000}
+    for path in ("/v1/jobs", "/v1/jobs/estimate"):
+        answer = service.http.post(path, json=request_of(given, method=many))
+        body = problem(answer, 422, "too_much_memory")
+        assert pointers(body) == ["/method"]
+        assert "4,000.2 MB" in body["detail"] and "lower lanczos_steps (4.0 MB each)" in body["detail"]
+    assert service.http.get("/v1/jobs").json()["data"] == []
+    for fits in (
+        {"lanczos_steps": 200},
+        {"parameters": {"include": ["small"]}},
+        {"curvature": "kronecker"},
+    ):
+        assert ask(service, given, method=many | fits).status_code == 202, fits
+
+
+def test_the_bases_of_a_kronecker_product_have_to_fit(service: Service, inputs: dict[str, str]) -> None:
+    trajectory_id = service.trajectory()["id"]
+    vectors = {"parameters": [f"{i}.bias" for i in range(40)], "shapes": [[2048]] * 40}  # 34 MB each
+    service.accept(service.checkpoint(trajectory_id, 10)["id"], **vectors)
+    given = inputs | {"trajectory_id": trajectory_id}
+    for name, others in (("diff_in", "hessian or ggn"), ("influence_function", "ggn")):
+        body = problem(
+            ask(service, given, method={"name": name, "curvature": "kronecker"}), 422, "too_much_memory"
+        )
+        assert f"ask for curvature {others}" in body["detail"] and "1,342.8 MB" in body["detail"]
+        assert ask(service, given, method={"name": name}).status_code == 202
+
+
+def test_what_an_evaluation_judges_has_to_fit_as_well(service: Service, inputs: dict[str, str]) -> None:
+    recipe = {"batch_size": 4, "epochs": 1, "seed": 0, "optimizer": {"name": "sgd"}}
+    given = {"type": "evaluate", "trajectory_id": heavy(service, 0, 3, recipe=recipe), "leave_one_out": 10}
+    given |= {name: inputs[name] for name in ("train_dataset_id", "query_dataset_id")}
+    for steps, status in ((1000, 422), (100, 202)):
+        methods = [{"name": "tracin"}, {"name": "diff_in", "lanczos_steps": steps}]
+        answer = service.http.post("/v1/jobs", json=given | {"methods": methods})
+        assert answer.status_code == status, answer.text
+        assert status == 202 or problem(answer, 422, "too_much_memory")
+
+
+def test_an_estimate_tells_of_all_vectors_in_float32(service: Service, inputs: dict[str, str]) -> None:
+    given, vector = inputs | {"trajectory_id": heavy(service, 10)}, 4 * 1_000_050
+    least = service.settings.memory_bytes + 10 * vector
+    for method in ({"name": "diff_in"}, {"name": "diff_in", "lanczos_steps": 200}):
+        assert least < estimate(service, given, method=method)["memory_bytes"] < least + 10 * vector
+    by_query = estimate(service, given, method={"name": "tracin", "per_query": True})["memory_bytes"]
+    assert by_query == estimate(service, given, method={"name": "tracin"})["memory_bytes"]
+    alone = estimate(service, given, method={"name": "grad_norm"})["memory_bytes"]
+    assert alone > estimate(service, given, method={"name": "loss"})["memory_bytes"] + 2**28

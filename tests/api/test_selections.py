@@ -133,6 +133,19 @@ def test_a_checkpoint_that_can_not_be_updated_is_not(service: Service, inputs: d
     assert pointers(problem(service.http.post(path, json=body), 422, "no_update")) == ["/checkpoint"]
 
 
+def test_a_checkpoint_whose_update_would_not_fit_into_memory_is_not_updated(
+    service: Service, inputs: dict[str, str]
+) -> None:
+    run = service.trajectory()["id"]
+    service.accept(service.checkpoint(run, 10)["id"], parameters=["w"], shapes=[[9000, 9000]])  # 0.3 GB
+    asked = request_of(inputs | {"trajectory_id": run}, method={"name": "tracin"})  # keeps no Krylov space
+    job = service.http.post("/v1/jobs", json=asked).json()
+    service.succeed(job["id"], scored(1))
+    found = created(service, f"/v1/jobs/{job['id']}/selections", type="deletion", sample_indices=[1])
+    assert found["request"]["update"] is None
+    assert "lower lanczos_steps" in found["request"]["no_update"]
+
+
 def test_they_wait_for_the_jobs_success(service: Service, job: dict[str, Any]) -> None:
     answer = service.http.post(f"/v1/jobs/{job['id']}/selections", json={"type": "clean", "size": 1})
     problem(answer, 409, "job_not_finished")

@@ -22,7 +22,7 @@ from worker.influence.exact import exact
 from worker.influence.kronecker import kronecker
 from worker.influence.lanczos import lanczos, phi_psi
 from worker.influence.pieces import Chunk, Options, Sweep, plain_losses, query_of, read
-from worker.influence.replay import check_order, first_replayable
+from worker.influence.replay import STATES_BYTES, check_order, first_replayable
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Data, Position, Trajectory, draw_rows
 from worker.influence.vectors import flatten, unflatten
@@ -43,6 +43,8 @@ class DiffInOptions:
         lanczos_steps: dimension of the Krylov space.
         clamp: hold each factor within 0 ≤ 1 - ηλ ≤ 1.
         hvp, epsilon: how products with C_k are computed (`directional.derivative`).
+        states_bytes: of the states between checkpoints that are kept at a time; beyond it they are replayed
+            again.
     """
 
     resolution: Literal["segments", "steps", "tail"] = "segments"
@@ -54,6 +56,7 @@ class DiffInOptions:
     clamp: bool = True
     hvp: Differentiation = "exact"
     epsilon: float = 1e-3
+    states_bytes: int = STATES_BYTES
 
 
 def sweep(
@@ -92,8 +95,9 @@ def sweep(
     first = None if start is None or k == 0 else max(start, schedule.steps[k - 1])
     if first is not None and first < checkpoint.step:
         found, adjoint, notes = exact(
-            task, trajectory, k, train, adjoint, first, chunk=chunk, how=o.hvp, epsilon=o.epsilon
-        )
+            task, trajectory, k, train, adjoint, first,
+            chunk=chunk, how=o.hvp, epsilon=o.epsilon, states_bytes=o.states_bytes,
+        )  # fmt: skip
         vectors["exact"] = {"contribution": found}
     if schedule.rates(k, o.checkpoint_position, start) or start is None:
         s, w, figures = segment(task, trajectory, k, train, adjoint["w"], start, seed=seed, chunk=chunk, o=o)

@@ -18,7 +18,7 @@ from worker.influence.directional import (
     hvp,
     mixed,
 )
-from worker.influence.gradients import refuse_groups
+from worker.influence.gradients import GRADIENT_BYTES, refuse_groups
 from worker.influence.pieces import Chunk, Options, Sweep, query_of, read
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Arrays, Checkpoint, Data, Trajectory, draw_rows
@@ -112,7 +112,9 @@ def _self_chunk(
     """a_t (D²L_B[G_z, G_z] + D²ℓ_z[G_z, G_B]): the one place where gradients of single samples are formed."""
     refuse_groups(task)
     part = max(1, min(len(vectors["batch"]["inputs"]), len(inputs)))
-    group = max(1, len(inputs) // part)  # samples at a time, so that one pass is over a chunk at most
+    each = sum(t.nbytes for t in checkpoint.params.values())
+    # samples at a time, so that one pass is over a chunk at most, and of their gradients
+    group = max(1, min(len(inputs) // part, GRADIENT_BYTES // each))
     batch = Arrays(vectors["batch"]["inputs"], vectors["batch"]["targets"])
 
     def own_gradient(x: torch.Tensor, y: torch.Tensor) -> Tensors:

@@ -8,7 +8,7 @@ from torch.func import grad
 from worker.influence.directional import Differentiation, derivative
 from worker.influence.errors import ensure_finite_rows
 from worker.influence.memory import over_chunks
-from worker.influence.replay import backwards, batch_rows, replayed
+from worker.influence.replay import STATES_BYTES, backwards, batch_rows, replayed
 from worker.influence.task import Task, Tensors
 from worker.influence.training import State
 from worker.influence.trajectory import Data, Schedule, Trajectory
@@ -28,6 +28,7 @@ def exact(
     chunk: int,
     how: Differentiation,
     epsilon: float,
+    states_bytes: int = STATES_BYTES,
 ) -> tuple[torch.Tensor, dict[str, Tensors], dict[str, float]]:
     """The steps from `first` to checkpoint k, last to first, replayed from a checkpoint before.
 
@@ -40,6 +41,7 @@ def exact(
     with the gradients left out.
 
     Args:
+        states_bytes: of the replayed states that are kept at a time.
         adjoint: {"w"} or {"w", "u"} after the last of these steps, over the parameters that count.
 
     Returns:
@@ -54,7 +56,7 @@ def exact(
     decoupled = schedule.weight_decay - coupled
     contribution = torch.zeros(len(train), dtype=torch.float64)
     after = end = None
-    for step, state in backwards(task, trajectory, train, k - 1, first, last):
+    for step, state in backwards(task, trajectory, train, k - 1, first, last, states_bytes=states_bytes):
         if after is None:
             after = end = replayed(task, trajectory, train, k - 1, state, step, step + 1)
         rate = schedule.rate(step)

@@ -96,8 +96,7 @@ def kronecker(
             g = _matrices(part)
             _add(left, name, g.transpose(1, 2))
             _add(right, name, g)
-    q = {name: _basis(left.get(name)) for name in checkpoint.params}
-    r = {name: _basis(right.get(name)) for name in checkpoint.params}
+    q, r = _bases(left, checkpoint.params), _bases(right, checkpoint.params)
     values: Tensors = {}
     for drawn in gradients(1):
         for name, part in drawn.items():
@@ -175,8 +174,9 @@ def _add(totals: Tensors, name: str, g: torch.Tensor) -> None:
     totals[name] = totals[name] + product if name in totals else product
 
 
-def _basis(total: torch.Tensor | None) -> torch.Tensor | None:
-    return None if total is None else torch.linalg.eigh(total)[1]
+def _bases(totals: Tensors, params: Tensors) -> dict[str, torch.Tensor | None]:
+    """The eigenvectors of each total, None where there is none; the totals are let go of one by one."""
+    return {name: torch.linalg.eigh(totals.pop(name))[1] if name in totals else None for name in params}
 
 
 def _turned(g: torch.Tensor, q: torch.Tensor | None, r: torch.Tensor | None) -> torch.Tensor:

@@ -13,7 +13,7 @@ from worker.influence.task import Task
 from worker.influence.training import State, carries, rows_of, steps
 from worker.influence.trajectory import Checkpoint, Data, Schedule, Trajectory
 
-STATES_BYTES = 1 << 30  # of the states kept at a time; beyond it they are replayed again
+STATES_BYTES = 1 << 30  # of the states kept at a time, unless told otherwise
 
 
 def can_start(checkpoint: Checkpoint, schedule: Schedule) -> bool:
@@ -47,19 +47,26 @@ def replayed(
 
 
 def backwards(
-    task: Task, trajectory: Trajectory, train: Data, k: int, first: int, last: int
+    task: Task,
+    trajectory: Trajectory,
+    train: Data,
+    k: int,
+    first: int,
+    last: int,
+    *,
+    states_bytes: int = STATES_BYTES,
 ) -> Iterator[tuple[int, State]]:
     """(t, the state before step t) for t = last, last - 1 … first, replayed from checkpoint k or before it.
 
-    No more than `STATES_BYTES` of states are kept at a time: longer stretches are cut into pieces, and each
-    is replayed when its turn comes.
+    No more than `states_bytes` of states are kept at a time: longer stretches are cut into pieces, and each
+    is replayed when its turn comes. Two states for each time the stretch is halved are the fewest.
     """
     schedule = trajectory.schedule
     while not can_start(trajectory.checkpoints[k], schedule):
         k -= 1
     state, step = state_of(trajectory.checkpoints[k], schedule), schedule.steps[k]
     size = sum(t.nbytes for part in (state.params, *state.memory.values()) for t in part.values())
-    slots = max(2, STATES_BYTES // max(1, size))
+    slots = _slots(last + 1 - first, states_bytes // max(1, size))
 
     def walk(state: State, start: int, stop: int) -> Iterator[tuple[int, State]]:
         stride = -(-(stop - start) // slots)
@@ -75,6 +82,15 @@ def backwards(
                 yield from walk(latest, at, min(at + stride, stop))
 
     return walk(replayed(task, trajectory, train, k, state, step, first), first, last + 1)
+
+
+def _slots(stretch: int, most: int) -> int:
+    """How many states to keep of a stretch, and again of each piece between two of them, down to single
+    steps, so that they are no more than `most` altogether."""
+    levels = 1
+    while (slots := most // levels) > 2 and slots**levels < stretch:
+        levels += 1
+    return max(2, slots)
 
 
 def first_replayable(trajectory: Trajectory) -> int | None:

@@ -24,12 +24,13 @@ SHOWN_NAMES = 5
 @dataclass(frozen=True)
 class CheckpointInfo:
     """`dtype` is that of all floating tensors: float64 where the file has any, else float32; `parameters` are
-    the names of those that were trained."""
+    the names of those that were trained, `shapes` their shapes."""
 
     num_tensors: int
     num_parameters: int
     dtype: str
     parameters: list[str]
+    shapes: list[list[int]]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +53,13 @@ def load_checkpoint(path: Path, expected: ExpectedTensors, out_path: Path) -> Ch
     specs = {**expected.parameters, **expected.buffers}
     kept = accept(path, lambda tensors: specs, out_path, CHECKPOINT, tied=expected.tied)
     trained = expected.parameters
-    return CheckpointInfo(len(specs), sum(prod(spec.shape) for spec in trained.values()), kept, list(trained))
+    return CheckpointInfo(
+        num_tensors=len(specs),
+        num_parameters=sum(prod(spec.shape) for spec in trained.values()),
+        dtype=kept,
+        parameters=list(trained),
+        shapes=[list(spec.shape) for spec in trained.values()],
+    )
 
 
 class Kind(NamedTuple):

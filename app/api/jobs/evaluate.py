@@ -12,6 +12,7 @@ from app.api.jobs.resource import fields
 from app.api.problems import ApiProblem
 from app.catalog import DiffIn, Options
 from app.catalog.options import BATCH, GRADIENT
+from app.settings import Settings
 from app.store import jobs
 from app.store.blobs import BlobStore
 from app.store.tables import Job, Trajectory
@@ -28,7 +29,9 @@ class Asked(NamedTuple):
     passes: int
 
 
-def admitted(session: Session, blobs: BlobStore, project_id: str, body: EvaluateJobIn) -> Asked:
+def admitted(
+    session: Session, blobs: BlobStore, settings: Settings, project_id: str, body: EvaluateJobIn
+) -> Asked:
     """The body's inputs, or the problem that keeps it from running."""
 
     def by(method: Options) -> Admitted:
@@ -42,6 +45,7 @@ def admitted(session: Session, blobs: BlobStore, project_id: str, body: Evaluate
             labels=body.query.labels if body.query else None,
             indices=body.query.indices if body.query else None,
             method=method,
+            memory_bytes=settings.memory_bytes,
         )
 
     inputs = by(EXACT)
@@ -62,9 +66,11 @@ def admitted(session: Session, blobs: BlobStore, project_id: str, body: Evaluate
     return Asked(inputs, runs * training + scoring)
 
 
-def create(session: Session, blobs: BlobStore, project_id: str, body: EvaluateJobIn) -> Job:
+def create(
+    session: Session, blobs: BlobStore, settings: Settings, project_id: str, body: EvaluateJobIn
+) -> Job:
     """Checks that the run can be trained again, fixes its checkpoints as they are now, and queues the job."""
-    asked = admitted(session, blobs, project_id, body)
+    asked = admitted(session, blobs, settings, project_id, body)
     kept = ("leave_one_out", "subsets", "orders", "sampling")
     return jobs.create(
         session,

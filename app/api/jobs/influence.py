@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from app.api.admission import Admitted, admit
 from app.api.jobs.resource import RUNNING, JobFields, JobIn, fields
 from app.api.resources import INT64, NO_NUL, Body, Id
+from app.api.suitability import check_size
 from app.catalog import DiffIn, Method
 from app.catalog.base import refusal
+from app.settings import Settings
 from app.store import jobs
 from app.store.blobs import BlobStore
 from app.store.tables import Job
@@ -126,9 +128,11 @@ class InfluenceJobOut(JobFields):
     checkpoint_ids: list[str]
 
 
-def admitted(session: Session, blobs: BlobStore, project_id: str, body: InfluenceJobIn) -> Admitted:
+def admitted(
+    session: Session, blobs: BlobStore, settings: Settings, project_id: str, body: InfluenceJobIn
+) -> Admitted:
     """The body's inputs, or the problem that keeps it from running."""
-    return admit(
+    inputs = admit(
         session,
         blobs,
         project_id,
@@ -138,12 +142,17 @@ def admitted(session: Session, blobs: BlobStore, project_id: str, body: Influenc
         labels=body.query.labels if body.query else None,
         indices=body.query.indices if body.query else None,
         method=body.method,
+        memory_bytes=settings.memory_bytes,
     )
+    check_size(session, settings, inputs.train)
+    return inputs
 
 
-def create(session: Session, blobs: BlobStore, project_id: str, body: InfluenceJobIn) -> Job:
+def create(
+    session: Session, blobs: BlobStore, settings: Settings, project_id: str, body: InfluenceJobIn
+) -> Job:
     """Checks that the inputs fit each other, fixes the checkpoints as they are now, and queues the job."""
-    inputs = admitted(session, blobs, project_id, body)
+    inputs = admitted(session, blobs, settings, project_id, body)
     return jobs.create(
         session,
         project_id=project_id,

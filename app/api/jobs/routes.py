@@ -16,10 +16,9 @@ from app.api.pagination import Page, PageOf
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.quotas import refuse_job
 from app.api.resources import NO_NUL, RETRY_AFTER, Edit, edited, tagged
-from app.api.suitability import check_size
 from app.store import jobs, pages
 from app.store.jobs import FINISHED
-from app.store.tables import Dataset, Job
+from app.store.tables import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
@@ -36,9 +35,7 @@ def create_job(body: NewJob, caller: Caller, blobs: Blobs, settings: Config, onc
 
     def act(session: Session) -> Answer:
         refuse_job(session, settings, caller.project_id)
-        job = create(session, blobs, caller.project_id, body)
-        if body.type == "influence":
-            check_size(session, settings, session.get_one(Dataset, body.train_dataset_id))
+        job = create(session, blobs, settings, caller.project_id, body)
         session.flush()
         return Answer(202, shown(session, job), {"Location": f"/v1/jobs/{job.id}", **RETRY_AFTER})
 

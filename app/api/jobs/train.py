@@ -7,12 +7,13 @@ from sqlalchemy.orm import Session
 from app.api.jobs.resource import fields
 from app.api.jobs.train_admission import admit
 from app.api.jobs.train_body import TrainJobIn, TrainJobOut
+from app.settings import Settings
 from app.store import jobs
 from app.store.blobs import BlobStore
 from app.store.tables import Job
 
 
-def create(session: Session, blobs: BlobStore, project_id: str, body: TrainJobIn) -> Job:
+def create(session: Session, blobs: BlobStore, settings: Settings, project_id: str, body: TrainJobIn) -> Job:
     """Checks that network, data and recipe fit each other, and queues the job."""
     asked = admit(session, project_id, body)
     used = asked.rates_from or ([asked.start] if asked.start is not None else [])

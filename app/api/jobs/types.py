@@ -12,6 +12,7 @@ from app.api.jobs import evaluate, influence, train
 from app.api.jobs.evaluate_body import EvaluateJobIn, EvaluateJobOut
 from app.api.jobs.influence import InfluenceJobIn, InfluenceJobOut
 from app.api.jobs.train_body import TrainJobIn, TrainJobOut
+from app.settings import Settings
 from app.store.blobs import BlobStore
 from app.store.tables import Job
 
@@ -24,7 +25,7 @@ JobOut = Annotated[AnyJobOut, Field(discriminator="type")]
 class JobType(NamedTuple):
     """How a job of a type is created from its body, after every check, and how it is shown."""
 
-    create: Callable[[Session, BlobStore, str, Any], Job]
+    create: Callable[[Session, BlobStore, Settings, str, Any], Job]
     shown: Callable[[Session, Job, int | None], AnyJobOut]
 
 
@@ -35,9 +36,9 @@ TYPES: dict[str, JobType] = {
 }
 
 
-def create(session: Session, blobs: BlobStore, project_id: str, body: NewJob) -> Job:
+def create(session: Session, blobs: BlobStore, settings: Settings, project_id: str, body: NewJob) -> Job:
     """The queued job, or the problem that keeps it from running."""
-    return TYPES[body.type].create(session, blobs, project_id, body)
+    return TYPES[body.type].create(session, blobs, settings, project_id, body)
 
 
 def shown(session: Session, job: Job, done: int | None = None) -> AnyJobOut:

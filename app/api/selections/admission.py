@@ -11,6 +11,7 @@ from app.api.problems import ApiProblem
 from app.api.scores import scored_job
 from app.api.selections.again import training, update, verification
 from app.api.selections.body import CleanIn, CoresetIn, DecidedIn, DeletionIn, NewSelection
+from app.settings import Settings
 from app.store import decisions, scores, selections
 from app.store.scored import Scored
 from app.store.tables import Selection
@@ -32,14 +33,16 @@ class Asked(NamedTuple):
     size: int | None
 
 
-def create(session: Session, caller: Principal, job_id: str, body: NewSelection) -> Selection:
+def create(
+    session: Session, settings: Settings, caller: Principal, job_id: str, body: NewSelection
+) -> Selection:
     """The selection that the body asks for, queued.
 
     Raises:
         ApiProblem: as `admit`; 404 or 409 where the job has no scores.
     """
     scored = scored_job(session, caller.project_id, job_id, lock=True)
-    asked = admit(session, scored, body, caller.key_id)
+    asked = admit(session, settings, scored, body, caller.key_id)
     selection = selections.create(
         session,
         job_id=job_id,
@@ -56,7 +59,7 @@ def create(session: Session, caller: Principal, job_id: str, body: NewSelection)
     return selection
 
 
-def admit(session: Session, scored: Scored, body: NewSelection, key_id: str) -> Asked:
+def admit(session: Session, settings: Settings, scored: Scored, body: NewSelection, key_id: str) -> Asked:
     """What the body asks for of this job, by this key.
 
     Raises:
@@ -69,7 +72,7 @@ def admit(session: Session, scored: Scored, body: NewSelection, key_id: str) -> 
     elif isinstance(body, DecidedIn):
         asked = _decided(session, scored, key_id)
     else:
-        asked = _deletion(session, scored, body)
+        asked = _deletion(session, settings, scored, body)
     request = asked.request | {"verify": body.verify}
     if body.verify:
         request |= {"seeds": body.seeds, "training": verification(session, scored.job)}
@@ -136,7 +139,7 @@ def _drop_suspects(scored: Scored, body: CoresetIn, classes: bool) -> bool:
     return body.drop_suspects
 
 
-def _deletion(session: Session, scored: Scored, body: DeletionIn) -> Asked:
+def _deletion(session: Session, settings: Settings, scored: Scored, body: DeletionIn) -> Asked:
     method = scored.job.method.get("name", "")
     if method not in CHANGES:
         detail = (
@@ -153,7 +156,8 @@ def _deletion(session: Session, scored: Scored, body: DeletionIn) -> Asked:
             detail = f"The job scored samples 0 to {scored.num_samples - 1}; {beyond[:SHOWN]} are beyond."
             raise ApiProblem(422, "index_out_of_range", detail, pointer="/sample_indices")
     _something_left(scored, len(indices))
-    return Asked({"sample_indices": indices} | update(session, scored.job, body), len(indices))
+    updated = update(session, scored.job, body, settings.memory_bytes)
+    return Asked({"sample_indices": indices} | updated, len(indices))
 
 
 def _decided(session: Session, scored: Scored, key_id: str) -> Asked:

@@ -6,13 +6,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.api.admission import extent_of
 from app.api.jobs.train_admission import admit
 from app.api.jobs.train_body import TrainJobIn
 from app.api.problems import ApiProblem
 from app.api.selections.body import DeletionIn
+from app.api.suitability import measured_shapes
 from app.catalog import DiffIn
 from app.store import trajectories
-from app.store.tables import Job, Trajectory
+from app.store.tables import Dataset, Job, Trajectory
 
 CARRIED_OVER = (  # options of `diff_in` that an update follows as the scores did
     "resolution",
@@ -79,27 +81,31 @@ def training(session: Session, job: Job, pointer: str) -> dict[str, Any]:
     }
 
 
-def update(session: Session, job: Job, body: DeletionIn) -> dict[str, Any]:
+def update(session: Session, job: Job, body: DeletionIn, memory_bytes: int) -> dict[str, Any]:
     """{update: `diff_in` with its options, or null; no_update: why not}.
+
+    Args:
+        memory_bytes: what a worker may use.
 
     Raises:
         ApiProblem: 422 where one is asked for that can't be made.
     """
     if body.checkpoint is False:
         return {"update": None, "no_update": None}
-    why = _no_update(session, job)
+    options = {name: job.method[name] for name in CARRIED_OVER if name in job.method}
+    if body.resolution is not None:
+        options["resolution"] = body.resolution
+    method = DiffIn.model_validate({"name": "diff_in"} | options)
+    why = _no_update(session, job, method, memory_bytes)
     if why is not None and body.checkpoint:
         raise ApiProblem(422, "no_update", why, pointer="/checkpoint")
     if why is not None:
         return {"update": None, "no_update": why}
-    options = {name: job.method[name] for name in CARRIED_OVER if name in job.method}
-    if body.resolution is not None:
-        options["resolution"] = body.resolution
-    return {"update": DiffIn.model_validate({"name": "diff_in"} | options).model_dump(), "no_update": None}
+    return {"update": method.model_dump(), "no_update": None}
 
 
-def _no_update(session: Session, job: Job) -> str | None:
-    """Why the last checkpoint can't be updated; None where it can."""
+def _no_update(session: Session, job: Job, method: DiffIn, memory_bytes: int) -> str | None:
+    """Why the last checkpoint can't be updated by this method; None where it can."""
     if job.trajectory_id is None:
         return "The job is over several runs, and a checkpoint is of one: ask a job over one."
     trajectory = session.get_one(Trajectory, job.trajectory_id)
@@ -114,4 +120,6 @@ def _no_update(session: Session, job: Job) -> str | None:
             f"The run was trained with {name}, whose steps are known only where checkpoints come with an "
             "optimizer_file that holds exp_avg_sq."
         )
-    return None
+    n = session.get_one(Dataset, job.train_dataset_id).num_samples or 0
+    heaviest = method.beside(extent_of(trajectory, rows, n, 0), measured_shapes(method, rows[-1]))
+    return heaviest.too_heavy(memory_bytes)

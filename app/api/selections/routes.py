@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.api.deps import Blobs, Caller, Db
+from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.jobs.resource import JobId
 from app.api.pagination import Page, PageOf
@@ -38,13 +38,15 @@ router = APIRouter(prefix="/v1", tags=["selections"], responses=PROBLEMS)
     response_model=SelectionOut,
     responses=responses(404, 409),
 )
-def create_selection(job_id: JobId, body: NewSelection, caller: Caller, once: OncePost) -> Response:
+def create_selection(
+    job_id: JobId, body: NewSelection, caller: Caller, settings: Config, once: OncePost
+) -> Response:
     """`clean` proposes what to remove or relabel, `coreset` what to keep, `deletion` tells what removing
     these samples would do, `decided` does what the caller decided. 409 until the job has succeeded.
     """
 
     def act(session: Session) -> Answer:
-        selection = admission.create(session, caller, job_id, body)
+        selection = admission.create(session, settings, caller, job_id, body)
         headers = {"Location": f"/v1/selections/{selection.id}", **RETRY_AFTER}
         return Answer(201, shown(session, selection), headers)
 

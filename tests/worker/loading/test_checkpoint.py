@@ -78,6 +78,7 @@ def test_a_state_dict_comes_through_bit_for_bit(
         "num_parameters": parameters,
         "dtype": "float32",
         "parameters": [name for name, _ in network.named_parameters()],
+        "shapes": [list(parameter.shape) for parameter in network.parameters()],
     }
 
 
