@@ -116,7 +116,7 @@ RUNS = [
     Case("a tensor that lacks", "checkpoint", _state(**{"layers.1.bias": None}), "invalid_checkpoint", "layers.1.bias"),
     Case("a tensor of another shape", "checkpoint", _state(**{"layers.1.bias": np.zeros((3, 1), np.float32)}), "invalid_checkpoint", "layers.1.bias"),
     Case("a tensor of integers", "checkpoint", _state(**{"layers.1.bias": np.zeros(3, np.int64)}), "invalid_checkpoint", "layers.1.bias"),
-    Case("numbers beyond float32", "checkpoint", _state(**{"layers.1.bias": np.full(3, 1e300)}), READY),
+    Case("numbers beyond float32", "checkpoint", _state(**{"layers.1.bias": np.full(3, 1e300)}), "out_of_range", "layers.1.bias"),
     Case("names that are methods", "checkpoint", _state(__class__=np.zeros(3, np.float32), forward=np.zeros(3, np.float32)), "invalid_checkpoint", "__class__"),
     Case("50,000 tensors too many", "checkpoint", lambda: raw(json.dumps({str(i): entry((0,), 0, 0) for i in range(50_000)}), b""), "invalid_checkpoint", "more", heavy=True, seed=False),
     Case("a name that is a path", "checkpoint", _state(**{"../../etc/passwd": np.zeros(3, np.float32)}), "invalid_checkpoint", "passwd"),
@@ -126,6 +126,7 @@ RUNS = [
     Case("no state", "optimizer_state", lambda: save({"x": X}), "missing_array"),
     Case("a state of some parameters", "optimizer_state", lambda: save({"exp_avg.layers.0.weight": STATE["layers.0.weight"]}), "invalid_checkpoint", "layers.1.bias"),
     Case("NaN", "optimizer_state", lambda: save({f"exp_avg.{name}": value * np.nan for name, value in STATE.items()}), "non_finite", "exp_avg"),
+    Case("numbers beyond float32", "optimizer_state", lambda: save({f"exp_avg_sq.{name}": np.full(value.shape, 1e300) for name, value in STATE.items()}), "out_of_range", "exp_avg_sq"),
     Case("a header of 2**40 bytes", "optimizer_state", lambda: raw("{}", length=2**40), "corrupt_file"),
 ]  # fmt: skip
 CASES = [*HEADERS, *PLACES, *RUNS]

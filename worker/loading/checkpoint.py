@@ -19,6 +19,7 @@ from worker.loading.tensors import Tensor, read_tensors, values, write_tensors
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
 SHOWN_NAMES = 5
+MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def load_checkpoint(path: Path, expected: ExpectedTensors, out_path: Path) -> Ch
         out_path: where to write; nothing is left there if the file is refused.
 
     Raises:
-        LoadError: the file is refused; `errors` names every missing, extra, misshapen and non-finite tensor.
+        LoadError: the file is refused; `errors` names every missing, extra and misshapen tensor, and every
+            one with values that are not finite, or would not be in float32.
     """
     specs = {**expected.parameters, **expected.buffers}
     kept = accept(path, lambda tensors: specs, out_path, CHECKPOINT, tied=expected.tied)
@@ -220,8 +222,10 @@ def _blocks(
     kind: Kind,
     check: Callable[[str, Block], None],
 ) -> Iterator[tuple[str, Block]]:
-    """Each tensor's values, a few mebibytes at a time; ends with an error if any were not finite."""
+    """Each tensor's values, a few mebibytes at a time; ends with an error if any were not finite, or are not
+    once they are brought to float32, which all is computed in."""
     broken: dict[str, int] = {}
+    beyond: dict[str, int] = {}
     for name, spec in specs.items():
         if name not in tensors:
             yield name, np.zeros(spec.shape, np.int64)
@@ -231,6 +235,8 @@ def _blocks(
             wrong = block.size - int(np.isfinite(block).sum())
             if wrong:
                 broken[name] = broken.get(name, 0) + wrong
+            elif tensors[name].dtype == "F64" and (large := int((np.abs(block) > MOST).sum())):
+                beyond[name] = beyond.get(name, 0) + large
             check(name, block)
             yield name, block
     if broken:
@@ -239,4 +245,12 @@ def _blocks(
             "non_finite",
             f"The {kind.noun} has NaN or infinite values in {names}: {kind.diverged}",
             [at(pointer(name), f"has {count} NaN or infinite values") for name, count in broken.items()],
+        )
+    if beyond:
+        names = ", ".join(list(beyond)[:SHOWN_NAMES])
+        raise LoadError(
+            "out_of_range",
+            f"The {kind.noun} has values beyond float32 ({MOST:.2g}) in {names}, and all is computed in "
+            f"float32: {kind.diverged}",
+            [at(pointer(name), f"has {count} values beyond float32") for name, count in beyond.items()],
         )

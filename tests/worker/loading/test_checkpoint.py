@@ -196,6 +196,25 @@ def test_values_that_are_not_finite_are_named(refuse: Refuse, state: State, valu
     assert "2 NaN or infinite" in refused.errors[1]["detail"]
 
 
+def test_values_beyond_float32_are_named_before_a_job_meets_them(refuse: Refuse, state: State) -> None:
+    state["convs.0.weight"] = state["convs.0.weight"].double()
+    state["convs.0.weight"][1, 0, 2, 2] = -1e300
+    state["norms.1.running_mean"] = torch.full_like(state["norms.1.running_mean"], 4e38, dtype=torch.float64)
+    refused = refuse(state, "out_of_range")
+    assert [error["pointer"] for error in refused.errors] == ["/convs.0.weight", "/norms.1.running_mean"]
+    assert "1 values beyond float32" in refused.errors[0]["detail"] and "3.4e+38" in refused.detail
+    state["norms.1.running_var"][0] = torch.nan
+    assert [error["pointer"] for error in refuse(state, "non_finite").errors] == ["/norms.1.running_var"]
+
+
+def test_the_largest_number_of_float32_is_taken(load: Load, out: Path, state: State) -> None:
+    most = torch.finfo(torch.float32).max
+    state["convs.0.weight"] = state["convs.0.weight"].double()
+    state["convs.0.weight"][0, 0, 0, :2] = torch.tensor([most, -most], dtype=torch.float64)
+    assert load(state).dtype == "float64"
+    assert load_file(out)["convs.0.weight"].float().isfinite().all()
+
+
 def test_a_file_of_torch_save_is_told_how_to_convert(refuse: Refuse, state: State) -> None:
     for legacy in (False, True):
         buffer = io.BytesIO()

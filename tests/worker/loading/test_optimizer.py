@@ -98,6 +98,13 @@ def test_squares_are_not_negative(refuse: Refuse, state: State) -> None:
     assert "exp_avg_sq.layers.0.weight" in refuse(state, "out_of_range").detail
 
 
+def test_a_state_beyond_float32_is_refused(refuse: Refuse, state: State) -> None:
+    state["exp_avg_sq.layers.0.bias"] = torch.full_like(
+        state["exp_avg_sq.layers.0.bias"], 1e300, dtype=torch.float64
+    )
+    assert refuse(state, "out_of_range").errors[0]["pointer"] == "/exp_avg_sq.layers.0.bias"
+
+
 def test_a_diverged_state_is_refused(refuse: Refuse, state: State) -> None:
     state["exp_avg.layers.0.bias"][1] = torch.nan
     assert refuse(state, "non_finite").errors[0]["pointer"] == "/exp_avg.layers.0.bias"
