@@ -35,10 +35,10 @@ def tensors(features: int = 64) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape).astype(np.float32) * 0.1 for name, shape in shapes.items()}
 
 
-def graph(operator: str = "Relu", outputs: tuple[Any, ...] = ("batch", 10)) -> bytes:
+def graph(operator: str = "Relu", outputs: tuple[Any, ...] = ("batch", 10), **attributes: Any) -> bytes:
     """A linear layer with something before it."""
     nodes = [
-        helper.make_node(operator, ["x"], ["h"]),
+        helper.make_node(operator, ["x"], ["h"], **attributes),
         helper.make_node("Gemm", ["h", "fc.weight", "fc.bias"], ["y"], transB=1),
     ]
     if operator == "Mystery":
@@ -157,8 +157,9 @@ def pickled() -> bytes:
         (pickled, "unsafe_file", "torch.onnx.export"),
         (lambda: graph(outputs=("batch",)), "shape_mismatch", "num_classes"),
         (lambda: graph()[:-200], None, "ONNX"),
+        (lambda: graph("Softmax", axis=0), "mixed_samples", "other samples beside it"),
     ],
-    ids=["operator", "noise", "pickle", "no classes", "truncated"],
+    ids=["operator", "noise", "pickle", "no classes", "truncated", "mixed"],
 )
 def test_a_graph_that_is_refused_says_why(
     client: httpx.Client, content: Any, code: str | None, words: str

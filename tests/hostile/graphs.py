@@ -294,6 +294,8 @@ CASES = [
     Case("an input of 2**62 features", "graph", _built([node("Relu", ["x"])], shape=["batch", 2**62]), "sample_too_large|unsupported_graph"),
     Case("an input of negative features", "graph", _built([node("Relu", ["x"])], shape=["batch", -5]), "ready|invalid_graph|unsupported_graph"),
     Case("an output that is not the batch", "graph", _built([node("ReduceSum", ["x"], keepdims=0)]), "fixed_batch"),
+    Case("a softmax over the batch", "graph", _built([node("Softmax", ["x"], axis=0)]), "mixed_samples", "/outputs/y"),
+    Case("a transpose that is told no axes, of what it is multiplied with", "graph", _built([node("Transpose", ["x"], ["t"]), node("MatMul", ["x", "t"])]), "mixed_samples", "/outputs/y"),
     Case("an attribute of the wrong type", "graph", _built([node("Gemm", ["x", "x"], transB="evil")]), "invalid_graph|unsupported_graph"),
     Case("a softmax over axis 2**62", "graph", _built([node("Softmax", ["x"], axis=2**62)]), "unsupported_graph|invalid_graph"),
     Case("an equation that is a program", "graph", _built([node("Einsum", ["x", "x"], equation="__import__('os').system('id')")]), "unsupported_graph|unsupported_operator|invalid_graph"),

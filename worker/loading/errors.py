@@ -19,7 +19,8 @@ class LoadError(Exception):
         code: for machines: empty_file, unknown_format, corrupt_file, unsafe_file, missing_array,
             unknown_array, unsupported_dtype, shape_mismatch, non_finite, out_of_range, invalid_ids,
             sample_too_large, invalid_checkpoint; of graphs external_data, graph_too_large, fixed_batch,
-            invalid_graph, unsupported_operator, unsupported_attribute, unsupported_opset, unsupported_graph.
+            mixed_samples, invalid_graph, unsupported_operator, unsupported_attribute, unsupported_opset,
+            unsupported_graph.
         detail: what is wrong, where, and how to mend it.
         errors: the same by part of the file, `{"pointer": "/inputs/17", "detail": …}`.
     """

@@ -13,6 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from worker.influence.networks.graph import Graph
+from worker.loading.onnx_apart import check_apart
 from worker.loading.onnx_checks import checked_nodes, opset_of, parsed, within_limits
 from worker.loading.onnx_nodes import nodes_of
 from worker.loading.onnx_roles import Roles, renamed, roles_of
@@ -48,8 +49,8 @@ def load_onnx(path: Path, out_path: Path) -> GraphInfo:
 
     Raises:
         LoadError: the file is refused: no ONNX file, or damaged, too large, with data in other files, with
-            operators or attributes that are not supported (`errors` names each), or not for batches of any
-            size.
+            operators or attributes that are not supported (`errors` names each), not for batches of any
+            size, or one that mixes their samples.
     """
     model = parsed(path)
     within_limits(model)
@@ -63,7 +64,8 @@ def load_onnx(path: Path, out_path: Path) -> GraphInfo:
     graph = Graph(inputs, outputs, nodes, tuple(roles.parameters), tuple(roles.buffers), roles.tied)
     try:
         _write(out_path, graph, {**initializers, **constants}, roles)
-        shapes = try_out(out_path)
+        shapes, guess = try_out(out_path)
+        check_apart(out_path, guess)
     except BaseException:
         out_path.unlink(missing_ok=True)
         raise

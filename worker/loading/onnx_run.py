@@ -59,11 +59,12 @@ def inputs_of(graph: GraphProto, initializers: Mapping[str, TensorProto]) -> tup
     return tuple(found)
 
 
-def try_out(path: Path) -> list[dict[str, Any]]:
+def try_out(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Goes through the graph in `path` by shapes alone.
 
     Returns:
-        The outputs' shapes for one batch, its size as null.
+        (the outputs' shapes for one batch, its size as null; what sizes that are free beside it were taken to
+        be).
 
     Raises:
         LoadError: an operator can't be computed, the first output's first axis is not the batch, or values
@@ -93,7 +94,7 @@ def try_out(path: Path) -> list[dict[str, Any]]:
     return [
         {"name": name, "shape": [a if a == b else None for a, b in zip(*both, strict=True)]}
         for name, both in zip(network.graph.outputs, zip(*found, strict=True), strict=True)
-    ]
+    ], guess
 
 
 def _shapes(network: GraphNetwork, batch: int, guess: int) -> list[tuple[int, ...]]:

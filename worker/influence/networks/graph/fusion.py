@@ -77,7 +77,10 @@ def _linear(draft: Draft, step: Step, makers: Makers, uses: Counter[str]) -> Non
         return
     x, right = step.args
     maker = makers.get(right)
-    if maker is not None and maker.op == "Transpose" and list(maker.attributes["perm"]) == [1, 0]:
+    if (
+        maker is not None and maker.op == "Transpose" and draft.forms[right].dim() == 2
+        and list(maker.attributes.get("perm", (1, 0))) == [1, 0]
+    ):  # fmt: skip
         step.op, step.function, step.args = "Linear", linear, [x, maker.args[0]]
 
 
