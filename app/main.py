@@ -38,7 +38,15 @@ from app.api.auditing import Audited
 from app.api.buckets import Buckets
 from app.api.jobs import routes as jobs
 from app.api.metrics import Metrics
-from app.api.middleware import BodyLimit, HeaderLimit, Heads, Measured, RequestId, SafeHeaders
+from app.api.middleware import (
+    BodyLimit,
+    HeaderLimit,
+    Heads,
+    Measured,
+    OneLength,
+    RequestId,
+    SafeHeaders,
+)
 from app.api.selections import content
 from app.api.selections import routes as selections
 from app.api.uploads import routes as uploads
@@ -114,6 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.body_seconds)
     app.add_middleware(Audited, database=app.state.database)
     app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(OneLength)
     app.add_middleware(HeaderLimit)
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestId)  # the last one added is the outermost

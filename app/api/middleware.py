@@ -125,6 +125,34 @@ class HeaderLimit:
         await answered(Request(scope), refused)(scope, receive, send)
 
 
+class OneLength:
+    """Refuses requests whose body ends at two places, and hangs up: what a proxy takes for its rest, the
+    server may take for the next request (RFC 9112, 6.1 and 6.3).
+
+    The server's parser lets them pass: it goes by Transfer-Encoding, and knows it from HTTP/1.0 as well.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not (detail := self._refused(scope)):
+            await self.app(scope, receive, send)
+            return
+        refused = ApiProblem(400, "ambiguous_length", detail, headers={"Connection": "close"})
+        await answered(Request(scope), refused)(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> str | None:
+        headers = Headers(scope=scope)
+        if "transfer-encoding" not in headers:
+            return None
+        if "content-length" in headers:
+            return "The request has both Content-Length and Transfer-Encoding: send one of them."
+        if scope["http_version"] == "1.0":
+            return "HTTP/1.0 knows no Transfer-Encoding: send Content-Length, or HTTP/1.1."
+        return None
+
+
 class BodyLimit:
     """Refuses bodies over `state.max_body_bytes`, by length or as they arrive; uploads lift the limit.
 

@@ -33,6 +33,7 @@ CODES = {
     415: "unsupported_media_type",
 }
 TITLES = {
+    "ambiguous_length": "The body's end is not clear",
     "batch_too_large": "The data give no batch",
     "batch_order_mismatch": "The batch order does not fit the run",
     "client_disconnected": "The client went away",

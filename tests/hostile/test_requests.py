@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from tests import walk
+from tests.api.test_request_limits import received
 from tests.hostile import good, readers
 from tests.hostile.pickles import trap
 from tests.services import Service
@@ -204,6 +206,26 @@ FORMS = [
 SENT = [*PICKLED, *JSON, *NETWORKS, *FILES, *FORMS]
 
 
+SMUGGLED = b"GET /v1/capabilities HTTP/1.1\r\nHost: x\r\nX-Smuggled: yes\r\n\r\n"
+CHUNKED = b"0\r\n\r\n"
+UNCLEAR = {  # headers, and a body that some take to end before SMUGGLED and others behind it
+    "both lengths": (b"Content-Length: 5\r\nTransfer-Encoding: chunked", CHUNKED),
+    "both lengths, the other way round": (b"Transfer-Encoding: chunked\r\nContent-Length: 200", CHUNKED),
+    "both lengths in capitals": (b"TRANSFER-ENCODING: CHUNKED\r\nCONTENT-LENGTH: 5", CHUNKED),
+    "both lengths, of nothing": (b"Content-Length: 0\r\nTransfer-Encoding: chunked", CHUNKED),
+    "two encodings": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", CHUNKED),
+    "an encoding nobody has": (b"Transfer-Encoding: xchunked", CHUNKED),
+    "an encoding on top": (b"Transfer-Encoding: gzip, chunked", CHUNKED),
+    "an encoding behind a vertical tab": (b"Transfer-Encoding: \x0bchunked", CHUNKED),
+    "a space before the colon": (b"Content-Length: 5\r\nTransfer-Encoding : chunked", CHUNKED),
+    "two lengths": (b"Content-Length: 0\r\nContent-Length: 70", b""),
+    "two lengths in one": (b"Content-Length: 0, 70", b""),
+    "a length with a sign": (b"Content-Length: +0", b""),
+    "a chunk of a negative size": (b"Transfer-Encoding: chunked", b"-1\r\n\r\n"),
+    "a chunk of a size with a prefix": (b"Transfer-Encoding: chunked", b"0x0\r\n\r\n"),
+}
+
+
 @pytest.fixture(scope="module")
 def client(embedded_service: Service) -> Iterator[httpx.Client]:
     with embedded_service.client() as client:
@@ -228,3 +250,44 @@ def test_a_hostile_request_is_refused_or_harmless(client: httpx.Client, trajecto
     assert sent.code in ("", told["code"])
     assert len(answer.content) < 20_000, "the answer is no echo of the request"
     assert client.get("/livez").status_code == 200
+
+
+def raw(service: Service, request: bytes) -> bytes:
+    """All that the server says to these bytes until it hangs up, or goes on waiting for more."""
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request)
+        return received(connection)
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.parametrize("unclear", UNCLEAR)
+def test_a_request_whose_end_is_not_clear_is_the_last_of_its_connection(
+    embedded_service: Service, unclear: str, version: bytes
+) -> None:
+    headers, content = UNCLEAR[unclear]
+    head = b"POST /v1/trajectories HTTP/%b\r\nHost: x\r\nConnection: keep-alive\r\n%b\r\n\r\n"
+    answer = raw(embedded_service, head % (version, headers) + content + SMUGGLED)
+    status = int(answer.split(b" ", 2)[1])
+    assert status in (400, 501), answer
+    assert answer.count(b"HTTP/1.1 ") == 1, "what came behind it was not looked at"
+    if unclear.startswith("both"):
+        assert b"\r\nconnection: close\r\n" in answer.lower() and b"ambiguous_length" in answer
+
+
+def test_an_encoding_that_http_1_0_does_not_know_is_refused(embedded_service: Service) -> None:
+    head = b"POST /v1/trajectories HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = raw(embedded_service, head + CHUNKED + SMUGGLED)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "length", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
+)
+def test_either_length_alone_is_taken_and_the_connection_kept(
+    embedded_service: Service, length: bytes
+) -> None:
+    head = b"POST /v1/trajectories HTTP/1.1\r\nHost: x\r\n"
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = raw(embedded_service, head + length + last)
+    assert answer.startswith(b"HTTP/1.1 401 ") and b"HTTP/1.1 200 " in answer
