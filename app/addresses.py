@@ -24,6 +24,10 @@ class AddressRefusedError(Exception):
     """The service does not connect there; the words say why."""
 
 
+class UnresolvedError(AddressRefusedError):
+    """The resolver gives no address for the name: it may in a while."""
+
+
 def networks(text: str) -> tuple[Network, ...]:
     """Networks from their list, comma-separated. Raises ValueError for what is none."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -91,19 +95,20 @@ def resolved(
     """The addresses of the host, asked for once, in the resolver's order.
 
     Raises:
-        AddressRefusedError: the name has no address, or one that is neither public nor in `also`; or http is
-            asked of an address that is not in `also`.
+        UnresolvedError: the name has no address.
+        AddressRefusedError: it has one that is neither public nor in `also`; or http is asked of an address
+            that is not in `also`.
     """
     host = parts.hostname or ""
     try:
         found = lookup(host, port_of(parts), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as unknown:
-        raise AddressRefusedError(f"the name {host!r} cannot be resolved ({unknown})") from unknown
+        raise UnresolvedError(f"the name {host!r} cannot be resolved ({unknown})") from unknown
     addresses = list(
         dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
     )
     if not addresses:
-        raise AddressRefusedError(f"the name {host!r} has no address")
+        raise UnresolvedError(f"the name {host!r} has no address")
     for address in addresses:
         if not allowed(address, also):
             raise AddressRefusedError(

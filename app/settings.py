@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app import addresses
+from app import addresses, uris
 
 MIB = 1024**2
 GIB = 1024**3
@@ -125,6 +125,20 @@ class Settings(BaseSettings):
     )
     webhook_senders: int = Field(4, ge=1, le=64, description="Webhooks that one worker sends side by side.")
     webhook_log_days: float = Field(30.0, gt=0, description="How long deliveries of webhooks are listed.")
+    uri_prefixes: str = Field(
+        "",
+        description="What clients may name files below by `uri`: s3://bucket/prefix/,file:///folder/,"
+        "https://host/path/; {project} in one stands for the project's id. None unless given.",
+    )
+    uri_allow: str = Field(
+        "",
+        description="Networks beside the public internet that https://… prefixes may lead to, by http as "
+        "well: 10.0.0.0/8.",
+    )
+    uri_seconds: float = Field(
+        120.0, gt=0, description="Time that fetching a file by `uri` may take, and again for each 100 MiB."
+    )
+    uri_fetchers: int = Field(2, ge=1, le=64, description="Files that one worker fetches side by side.")
     retention_days: float = Field(
         0.0, ge=0, description="Jobs are deleted so long after their end, with what came of them; 0: never."
     )
@@ -138,12 +152,19 @@ class Settings(BaseSettings):
         self.database_url = _psycopg(self.database_url) or f"sqlite:///{self.data_dir / 'diffin.db'}"
         self.broker_url = self.broker_url or "filesystem://localhost//"
         self.blob_url = self.blob_url or (self.data_dir / "blobs").as_uri()
-        addresses.networks(self.webhook_allow)  # what cannot be read is told at the start
+        for networks in (self.webhook_allow, self.uri_allow):
+            addresses.networks(networks)  # what cannot be read is told at the start
         scheme, place, *_ = urlsplit(self.blob_url)
         if scheme != "file" and (scheme != "s3" or not place):
             raise ValueError(
                 f"DIFFIN_BLOB_URL must be file:///folder or s3://bucket/prefix, not {self.blob_url!r}"
             )
+        uris.refuse_own(uris.prefixes(self.uri_prefixes), self._own(), self.blob_url)
+
+    def _own(self) -> list[Path]:
+        """Files and folders that hold what no client may read."""
+        database = Path(self.database_url.removeprefix("sqlite:///")) if self.embedded else None
+        return [one for one in (self.data_dir, self.blob_dir, self.api_key_file, database) if one]
 
     def quota(self, project_id: str) -> Quota:
         """What holds for this project: its own quotas, else those of all."""
@@ -159,6 +180,14 @@ class Settings(BaseSettings):
     @property
     def webhook_networks(self) -> tuple[addresses.Network, ...]:
         return addresses.networks(self.webhook_allow)
+
+    @property
+    def uri_networks(self) -> tuple[addresses.Network, ...]:
+        return addresses.networks(self.uri_allow)
+
+    def uri_prefixes_of(self, project_id: str) -> tuple[str, ...]:
+        """What this project may name files below."""
+        return uris.of_project(uris.prefixes(self.uri_prefixes), project_id)
 
     @property
     def blob_dir(self) -> Path:

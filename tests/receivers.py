@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from standardwebhooks import Webhook
@@ -38,6 +40,18 @@ class Receiver:
         while len(self.came) < count:
             assert time.monotonic() < end, f"{len(self.came)} of {count} messages came in {seconds} s"
             time.sleep(0.02)
+
+
+def certified(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(what a server called `name` shows, what trusts it), with files in `folder`."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-days", "2"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(certificate, key)
+    return served, ssl.create_default_context(cafile=certificate)
 
 
 @contextmanager

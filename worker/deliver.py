@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache
 
 import httpx
 from standardwebhooks import Webhook
@@ -26,45 +25,22 @@ from app.store import webhooks, work
 from app.store.tables import Work
 from app.store.webhooks import Attempt
 from app.store.work import Lease, LeaseLostError
+from worker import pinned
+from worker.beside import Beside
 from worker.process import Process
 
-POLL_SECONDS = 0.5
 MOST_READ = 16 * 1024  # bytes of an answer; nobody looks at them
 log = logging.getLogger(__name__)
 
 
-class Senders:
+class Senders(Beside):
     """The sending threads of one worker. Of one endpoint, each worker sends one message at a time."""
 
     def __init__(self, mine: Process, lookup: Lookup = socket.getaddrinfo) -> None:
+        super().__init__("sender", mine.settings.webhook_senders, self._once)
         self._mine, self._lookup = mine, lookup
-        self._halt = threading.Event()
         self._picking = threading.Lock()
         self._busy: set[str] = set()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"sender {number}", daemon=True)
-            for number in range(mine.settings.webhook_senders)
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """Returns once what is being sent is sent."""
-        self._halt.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._halt.is_set():
-            try:
-                found = self._once()
-            except Exception as problem:  # whatever it is, the messages after this one must go out
-                log.warning("sender: %s: %s; trying again", type(problem).__name__, problem)
-                found = False
-            if not found:
-                self._halt.wait(POLL_SECONDS * len(self._threads))
 
     def _once(self) -> bool:
         """Sends one message that is due; False where there is none."""
@@ -141,7 +117,7 @@ def send(
     try:
         parts = addresses.parsed(url, plain=True)
         address = addresses.resolved(parts, networks, lookup)[0]
-        post = _post(url, address, headers, body, trust or _public())
+        post = _post(url, address, headers, body, trust)
         answer = asyncio.run(asyncio.wait_for(post, settings.webhook_seconds))
     except AddressRefusedError as refused:
         return Attempt(None, f"Not sent: {refused}.", time.monotonic() - began)
@@ -155,33 +131,16 @@ def send(
 
 
 async def _post(
-    url: str, address: Address, headers: dict[str, str], body: bytes, trust: ssl.SSLContext
+    url: str, address: Address, headers: dict[str, str], body: bytes, trust: ssl.SSLContext | None
 ) -> httpx.Response:
-    """The answer's head. The connection goes to `address`; `Host` and the certificate are the name's."""
-    named = httpx.URL(url)
-    to = named.copy_with(host=str(address))
-    sent = headers | {"Host": named.netloc.decode("ascii")}
-    extensions = {"sni_hostname": named.raw_host.decode("ascii")}
-    async with (
-        httpx.AsyncClient(
-            verify=trust,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # noqa: S113  (the caller's holds for all of it)
-        ) as client,
-        client.stream("POST", to, headers=sent, content=body, extensions=extensions) as answer,
-    ):
+    """The answer's head."""
+    async with pinned.answered("POST", url, address, headers, content=body, trust=trust) as answer:
         read = 0
         async for piece in answer.aiter_raw():  # as it comes: nothing is unpacked
             read += len(piece)
             if read > MOST_READ:
                 break
         return answer
-
-
-@cache
-def _public() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
 
 
 def _retry_after(answer: httpx.Response) -> float | None:

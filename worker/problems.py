@@ -10,10 +10,17 @@ TOO_LARGE = (
 )
 MOST_WORDS = 300  # of a crash, that its job tells
 TITLES = {
+    "empty_file": "The file is empty",
     "insufficient_storage": "There is no room left",
     "internal_error": "The service failed",
     "non_finite": "Not a finite number",
     "quota_exceeded": "The project has what it may have",
+    "source_changed": "The file changed while it was fetched",
+    "source_forbidden": "The store does not give the file",
+    "source_not_found": "There is no such file",
+    "source_refused": "The file cannot be fetched",
+    "store_away": "The store does not answer",
+    "uri_not_allowed": "The service takes no file from there",
     "out_of_memory": "One sample does not fit into memory",
     "shape_mismatch": "Shapes do not fit",
     "worker_out_of_memory": "The worker has too little memory",
@@ -64,6 +71,20 @@ def no_room(kind: str) -> dict[str, Any]:
         f"({kind}). Its operator has to free some (docs/operations.md); then ask for the same again.",
         fault="service",
     )
+
+
+def store_away(kind: str, away: StoreAwayError) -> dict[str, Any]:
+    """The problem of a unit of work that could not reach the store of a `uri` in any attempt."""
+    return problem(
+        "store_away",
+        f"The file could not be fetched in any attempt at this ({kind}); the last one: {away}. Name it again "
+        "once the store answers, or tell the service's operator.",
+        fault="service",
+    )
+
+
+class StoreAwayError(Exception):
+    """The store that a `uri` names does not answer as it should: it may in a while."""
 
 
 class UserError(Exception):

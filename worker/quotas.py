@@ -26,14 +26,28 @@ def refuse_bytes(
 
     Args:
         files: bytes of each, by its digest.
-        in_place_of: the id of a data set whose own file goes as they come.
+        in_place_of: the id of a data set whose own file goes as they come, or of what they are fetched for.
     """
-    most = settings.quota(project_id).bytes
-    if most is None:
-        return
-    usage.counting(session, project_id, "bytes")
+    if settings.quota(project_id).bytes is not None:
+        usage.counting(session, project_id, "bytes")
+        more = usage.unknown(session, project_id, files)
+        _refuse_over(session, settings, project_id, more, in_place_of)
+
+
+def refuse_announced(
+    session: Session, settings: Settings, project_id: str, more: int, *, in_place_of: str
+) -> None:
+    """The same for files that are yet to come, whose digests nobody knows."""
+    if settings.quota(project_id).bytes is not None:
+        usage.counting(session, project_id, "bytes")
+        _refuse_over(session, settings, project_id, more, in_place_of)
+
+
+def _refuse_over(
+    session: Session, settings: Settings, project_id: str, more: int, in_place_of: str | None
+) -> None:
+    most = settings.quota(project_id).bytes or 0
     held = usage.stored(session, project_id, without=in_place_of)
-    more = usage.unknown(session, project_id, files)
     if held + more > most:
         raise UserError(
             "quota_exceeded",

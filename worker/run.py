@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,12 +18,14 @@ from app.store.full import disk_full
 from app.store.tables import Job, Work
 from app.store.work import Lease, LeaseLostError
 from worker.amend import update
+from worker.beside import Beside
 from worker.evaluate import judge, reproduce, retrain, survey, verdict
 from worker.export import export
+from worker.fetch import fetch
 from worker.influence.memory import out_of_memory
 from worker.lease import CancelledError, Renewal, StoppingError
 from worker.plan import plan
-from worker.problems import UserError, failed, no_memory, no_room
+from worker.problems import StoreAwayError, UserError, failed, no_memory, no_room, store_away
 from worker.process import Process, process, queues, stopping
 from worker.reduce import reduce
 from worker.score import block, sweep
@@ -33,6 +36,7 @@ from worker.verify import settle, verify
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, Callable[[Process, Work, Renewal], None]] = {
+    "fetch": fetch,
     "validate": validate,
     "export": export,
     "plan": plan,
@@ -78,6 +82,23 @@ def serve() -> None:
         if row.queue != turns.SHORT and row.subject != at_hand:
             at_hand, since = row.subject, time.monotonic()
         _attempt(mine, claimed)
+
+
+class Fetchers(Beside):
+    """The threads of one worker that fetch files by their `uri`, those of each project in turn."""
+
+    def __init__(self, mine: Process) -> None:
+        super().__init__("fetcher", mine.settings.uri_fetchers, self._once)
+        self._mine = replace(mine, at_hand={})  # that of the computing thread is its own
+
+    def _once(self) -> bool:
+        with self._mine.database.snapshot() as session:
+            row = turns.next_unit(session, (work.QUEUES[work.FETCHED],), lambda _project: True)
+        if row is None:
+            return False
+        if (claimed := _claim(self._mine, row)) is not None:
+            _attempt(self._mine, claimed)
+        return True
 
 
 def _next(mine: Process, at_hand: str, seconds: float) -> Work | None:
@@ -156,6 +177,10 @@ def _do(mine: Process, row: Work) -> None:
         _give_back(mine, row, lease)
     except UserError as refused:
         _end(mine, row, refused.problem)
+    except StoreAwayError as away:
+        log.warning("%s of %s, attempt %d: %s", row.kind, row.subject, row.attempt, away.__cause__ or away)
+        mine.figures.add("unit_failures", row.kind)
+        _retry(mine, row, away)
     except Exception as crash:
         log.exception("%s of %s failed in attempt %d", row.kind, row.subject, row.attempt)
         mine.figures.add("unit_failures", row.kind)
@@ -200,9 +225,12 @@ def _end(mine: Process, row: Work, error: dict[str, Any]) -> None:
 def _retry(mine: Process, row: Work, crash: Exception) -> None:
     mine.at_hand.clear()
     settings = mine.settings
-    # What was away for a moment (a driver, a file server) gets time to come back, a full disk more.
+    # What was away for a moment (a driver, a file server) gets time to come back; a store, a full disk more.
+    long = settings.lease_seconds * 2**row.failures
     if disk_full(crash):
-        error, seconds = no_room(row.kind), settings.lease_seconds * 2**row.failures
+        error, seconds = no_room(row.kind), long
+    elif isinstance(crash, StoreAwayError):
+        error, seconds = store_away(row.kind, crash), long
     else:
         found = no_memory(row.kind) if out_of_memory(crash) else failed(row.kind, crash)
         error, seconds = found, min(0.5 * 2**row.failures, settings.lease_seconds / 3)

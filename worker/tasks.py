@@ -1,4 +1,4 @@
-"""Thin tasks, and what a worker does around them: prepare, sweep, beat, send, stop."""
+"""Thin tasks, and what a worker does around them: prepare, sweep, beat, send, fetch, stop."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import torch
 from celery import signals
 
 from app.settings import Settings
-from app.store import sweeper, workers
+from app.store import sweeper, work, workers
+from worker.beside import Beside
 from worker.celery import celery
 from worker.deliver import Senders
 from worker.job import pick_device
 from worker.process import busy, process, queues, stopping
-from worker.run import serve
+from worker.run import Fetchers, serve
 
 TIDY_SECONDS = 600.0
 VERSION = metadata.version("diffin")
 log = logging.getLogger(__name__)
 _halt = threading.Event()
-_senders: list[Senders] = []
+_beside: list[Beside] = []
 
 
 @celery.task(name="diffin.validate")
@@ -65,8 +66,11 @@ def _prepare(**_: Any) -> None:
 @signals.worker_ready.connect
 def _start_sweeping(sender: Any, **_: Any) -> None:
     threading.Thread(target=_sweep_until_halted, name="sweeper", daemon=True).start()
-    _senders.append(Senders(process()))
-    _senders[-1].start()
+    _beside.append(Senders(process()))
+    if work.QUEUES["validate"] in queues():  # what is fetched is read next
+        _beside.append(Fetchers(process()))
+    for threads in _beside:
+        threads.start()
 
 
 @signals.worker_shutting_down.connect
@@ -77,8 +81,8 @@ def _stop_after_the_unit_in_hand(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def _stop_sweeping(**_: Any) -> None:
     _halt.set()
-    while _senders:
-        _senders.pop().stop()
+    while _beside:
+        _beside.pop().stop()
     mine = process()
     with mine.database.transaction() as session:
         workers.gone(session, mine.owner)

@@ -61,6 +61,10 @@ class Capabilities(BaseModel):
     architectures: list[str] = Field(examples=[["cnn", "onnx"]])
     formats: list[str] = Field(examples=[list(FORMATS)])
     limits: Limits
+    uri_prefixes: list[str] = Field(
+        examples=[["s3://datasets/"]],
+        description="What data sets and checkpoints may be named below by `uri`.",
+    )
     devices: list[str] = Field(examples=[["cpu"]])
 
 
@@ -87,6 +91,7 @@ def get_capabilities(caller: Caller, settings: Config, database: Db) -> Capabili
         architectures=[entry.name for entry in ARCHITECTURES_PAGE.data],
         formats=list(FORMATS),
         limits=limits,
+        uri_prefixes=list(settings.uri_prefixes_of(caller.project_id)),
         devices=devices,
     )
 

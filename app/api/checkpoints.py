@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from app.api.bodies import JsonRoute
 from app.api.deps import Blobs, Caller, Config, Db
-from app.api.files import Source, sent, taken_over, there
+from app.api.files import Source, Uri, check_sources, named, sent, there, wanted_of
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
-from app.api.quotas import file_limit, refuse_files
+from app.api.quotas import file_limit, refuse_bytes, refuse_files
 from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, Id, refuse_use, tagged
 from app.api.trajectories import TrajectoryId, found_trajectory, refuse_with_file
 from app.api.trajectory_models import CheckpointOut
@@ -90,7 +90,7 @@ class CheckpointForm(Segment):
 
 
 class CheckpointIn(Segment):
-    """A checkpoint whose file came in parts."""
+    """A checkpoint whose file came in parts, or lies in a store that the operator allowed."""
 
     model_config = ConfigDict(
         strict=True,
@@ -100,13 +100,25 @@ class CheckpointIn(Segment):
                     "upload_id": "up_0197f4e9-2b3c-7c5e-9c4f-3f1f2d1f6a52",
                     "step": 938,
                     "learning_rate": 0.1,
-                }
+                },
+                {"uri": "s3://runs/7/938.safetensors", "step": 938, "learning_rate": 0.1},
             ]
         },
     )
 
-    upload_id: Id = Field(description="A complete upload of the network's tensors, safetensors.")
-    optimizer_upload_id: Id | None = Field(None, description="Likewise of what the optimizer carried there.")
+    upload_id: Id | None = Field(None, description="A complete upload of the network's tensors, safetensors.")
+    uri: Uri | None = Field(
+        None,
+        description="Or where that file lies: a plain path below one of the `uri_prefixes` of "
+        "/v1/capabilities. A worker fetches it.",
+    )
+    optimizer_upload_id: Id | None = Field(None, description="An upload of what the optimizer carried there.")
+    optimizer_uri: Uri | None = Field(None, description="Or where that lies, beside `uri`.")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        check_sources(self, "optimizer_")
+        return self
 
 
 @json_router.post(
@@ -123,24 +135,26 @@ class CheckpointIn(Segment):
         "parameters.",
     ),
 )
-def create_from_upload(
-    body: CheckpointIn, trajectory_id: TrajectoryId, caller: Caller, once: OncePost
+def create_from_named(
+    body: CheckpointIn, trajectory_id: TrajectoryId, caller: Caller, settings: Config, once: OncePost
 ) -> Response:
-    """As multipart, with the file; a large one is sent in parts first (`POST /v1/uploads`), and named here in
-    JSON. A worker validates it: poll until `ready` or `invalid`.
+    """As multipart, with the file; a large one is sent in parts first (`POST /v1/uploads`) and named here in
+    JSON, as one is that lies in a store that the operator allowed (`uri`). A worker fetches and validates it:
+    poll until `ready` or `invalid`.
     """
     told = Segment.model_validate(body.model_dump(include=set(Segment.model_fields)))
 
     def act(session: Session) -> Answer:
-        files = {"upload_id": body.upload_id, "optimizer_upload_id": body.optimizer_upload_id}
+        if body.uri is not None:
+            refuse_bytes(session, settings, caller.project_id, 1)
         sources = {}
-        for field, upload_id in files.items():
-            if upload_id is not None:
-                given = taken_over(session, caller.project_id, upload_id, f"/{field}")
-                refuse_pickle(given.filename, f"/{field}")
-                sources[field] = there(given)
-        state = sources.get("optimizer_upload_id")
-        return _create(session, caller.project_id, trajectory_id, told, sources["upload_id"], state)
+        for role in ("", "optimizer_"):
+            given = named(session, settings, caller.project_id, body, role, settings.max_resumable_bytes)
+            if given is not None:
+                refuse_pickle(given.filename, given.pointer)
+                sources[role] = there(given)
+        state = sources.get("optimizer_")
+        return _create(session, caller.project_id, trajectory_id, told, sources[""], state)
 
     return once.run(act)
 
@@ -155,7 +169,7 @@ async def create_checkpoint(
     settings: Config,
     once: OncePost,
 ) -> Response:
-    """Stores the file as it arrives, then answers; `create_from_upload` describes both in OpenAPI."""
+    """Stores the file as it arrives, then answers; `create_from_named` describes both in OpenAPI."""
 
     def known() -> None:
         with database.snapshot() as session:
@@ -197,11 +211,11 @@ def _create(
         trajectory,
         given.blob,
         filename=given.filename,
+        uri=given.uri,
         bytes=given.bytes,
-        optimizer_blob=state.blob if state else None,
-        optimizer_file={"filename": state.filename, "bytes": state.bytes, "sha256": state.blob}
-        if state
-        else None,
+        optimizer_blob=(state.blob or None) if state else None,
+        optimizer_file=state.told() if state else None,
+        wanted=wanted_of(file=given, optimizer=state),
         **told.model_dump(),
     )
     session.flush()

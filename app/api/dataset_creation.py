@@ -1,4 +1,4 @@
-"""Data sets created: from a file that comes with the request, or from one that came in parts before."""
+"""Data sets created: of a file that comes with the request, came in parts before, or is yet to be fetched."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from app.api.dataset_forms import MOST_TOKENIZER, TOKENIZER, DatasetForm, Datase
 from app.api.dataset_models import DatasetOut
 from app.api.datasets import found_dataset
 from app.api.deps import Blobs, Caller, Config, Db
-from app.api.files import Given, Source, sent, taken_over, there
+from app.api.files import Given, Source, named, sent, there, wanted_of
 from app.api.idempotency import Answer, OncePost
 from app.api.multipart import StagedFile, form_schema, received
 from app.api.problems import PROBLEMS, ApiProblem, responses
-from app.api.quotas import file_limit, refuse_files
+from app.api.quotas import file_limit, refuse_bytes, refuse_files
 from app.api.resources import RETRY_AFTER
 from app.store import datasets
 from app.store.tables import Dataset
@@ -39,17 +39,19 @@ form_router = APIRouter(**MANNERS)
         tokenizer_file="The network's `tokenizer.json`, for text.",
     ),
 )
-def create_from_upload(body: DatasetIn, caller: Caller, once: OncePost) -> Response:
-    """As multipart, with the file; a large one is sent in parts first (`POST /v1/uploads`), and named here in
-    JSON. A worker validates it: poll until `ready` or `invalid`.
+def create_from_named(body: DatasetIn, caller: Caller, settings: Config, once: OncePost) -> Response:
+    """As multipart, with the file; a large one is sent in parts first (`POST /v1/uploads`) and named here in
+    JSON, as one is that lies in a store that the operator allowed (`uri`). A worker fetches and validates it:
+    poll until `ready` or `invalid`.
     """
 
     def act(session: Session) -> Answer:
-        file = taken_over(session, caller.project_id, body.upload_id, "/upload_id")
-        field, tokenizer = "/tokenizer_upload_id", None
-        if body.tokenizer_upload_id is not None:
-            tokenizer = taken_over(session, caller.project_id, body.tokenizer_upload_id, field)
-        kind = _checked(body, file.filename, tokenizer, field)
+        if body.uri is not None:
+            refuse_bytes(session, settings, caller.project_id, 1)
+        file = named(session, settings, caller.project_id, body, "", settings.max_resumable_bytes)
+        tokenizer = named(session, settings, caller.project_id, body, "tokenizer_", MOST_TOKENIZER)
+        assert file is not None  # noqa: S101  (a body names one)
+        kind = _checked(body, file.filename, tokenizer, tokenizer.pointer if tokenizer else "")
         words = there(tokenizer) if tokenizer else None
         return _create(session, caller.project_id, body, kind, there(file), words)
 
@@ -60,7 +62,7 @@ def create_from_upload(body: DatasetIn, caller: Caller, once: OncePost) -> Respo
 async def create_dataset(
     request: Request, caller: Caller, database: Db, blobs: Blobs, settings: Config, once: OncePost
 ) -> Response:
-    """Stores the file as it arrives, then answers; `create_from_upload` describes both in OpenAPI."""
+    """Stores the file as it arrives, then answers; `create_from_named` describes both in OpenAPI."""
     most = await file_limit(request, database, settings, caller.project_id)
     async with received(request, blobs, most, (TOKENIZER,)) as upload:
         form = upload.form(DatasetForm)
@@ -97,7 +99,7 @@ def _create(
     source: Source,
     tokenizer: Source | None,
 ) -> Answer:
-    options, tokenizer_blob = told.options(), None
+    options, tokenizer_blob, words = told.options(), None, None
     if told.like is not None:
         other = _like(session, project_id, told.like)
         options |= {"like": other.id, "encoding": other.info["encoding"]}
@@ -106,7 +108,8 @@ def _create(
         if tokenizer_blob is not None:
             detail = f"{told.like} has a tokenizer, which holds here too: leave out one of the two."
             raise ApiProblem(422, "validation_error", detail, pointer=f"/{TOKENIZER}")
-        tokenizer_blob = tokenizer(session).blob
+        words = tokenizer(session)
+        tokenizer_blob = words.blob or None
     file = source(session)
     dataset = datasets.create(
         session,
@@ -117,9 +120,11 @@ def _create(
         meta=told.metadata,
         format=kind,
         filename=file.filename,
+        uri=file.uri,
         bytes=file.bytes,
         options=options,
         tokenizer_blob=tokenizer_blob,
+        wanted=wanted_of(file=file, tokenizer=words),
     )
     session.flush()
     return Answer(202, DatasetOut.of(dataset), {"Location": f"/v1/datasets/{dataset.id}", **RETRY_AFTER})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Json, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, Json, StringConstraints, model_validator
 
+from app.api.files import Uri, check_sources
 from app.api.problems import ApiProblem
 from app.api.resources import NO_NUL, Body, GivenName, Id, Metadata, Notes
 
@@ -127,7 +128,7 @@ class DatasetForm(Reading, BaseModel):
 
 
 class DatasetIn(Reading, Body):
-    """A data set whose file came in parts."""
+    """A data set whose file came in parts, or lies in a store that the operator allowed."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -136,15 +137,22 @@ class DatasetIn(Reading, Body):
                     "upload_id": "up_0197f4e9-2b3c-7c5e-9c4f-3f1f2d1f6a52",
                     "name": "census",
                     "columns": {"inputs": ["age", "workclass"], "targets": "income"},
-                }
+                },
+                {"uri": "s3://datasets/mnist/train.npz", "name": "mnist train"},
             ]
         }
     )
 
-    upload_id: Id = Field(description="A complete upload.")
+    upload_id: Id | None = Field(None, description="A complete upload.")
+    uri: Uri | None = Field(
+        None,
+        description="Or where the file lies: a plain path below one of the `uri_prefixes` of "
+        "/v1/capabilities. A worker fetches it.",
+    )
     tokenizer_upload_id: Id | None = Field(
         None, description="An upload of the network's `tokenizer.json`, for text."
     )
+    tokenizer_uri: Uri | None = Field(None, description="Or where that lies, beside `uri`.")
     name: GivenName
     format: str | None = Field(None, description="By the file's ending when left out.")
     columns: Columns | None = None
@@ -155,3 +163,8 @@ class DatasetIn(Reading, Body):
     like: Id | None = None
     notes: Notes = ""
     metadata: Metadata = Field({})
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        check_sources(self, "tokenizer_")
+        return self

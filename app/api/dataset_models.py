@@ -43,6 +43,7 @@ TABLE: dict[str, Any] = {
     "created_at": "2026-11-24T21:00:00Z",
     "format": "csv",
     "filename": "census.csv",
+    "uri": "s3://datasets/census.csv",
     "status": "ready",
     "bytes": 3974305,
     "sha256": "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
@@ -96,6 +97,7 @@ class DatasetOut(BaseModel):
                     "created_at": "2026-11-23T21:00:00Z",
                     "format": "npz",
                     "filename": "mnist.npz",
+                    "uri": None,
                     "status": "ready",
                     "bytes": 47520262,
                     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -123,9 +125,10 @@ class DatasetOut(BaseModel):
     created_at: datetime
     format: str
     filename: str
+    uri: str | None = Field(None, description="Where the file was fetched from, if it was named by `uri`.")
     status: Status
-    bytes: int
-    sha256: str
+    bytes: int | None = Field(description="Null, as `sha256`, until a worker has fetched it from its `uri`.")
+    sha256: str | None
     error: dict[str, Any] | None = None
     num_samples: int | None = None
     input: Input | None = None
@@ -153,9 +156,10 @@ class DatasetOut(BaseModel):
             **named(row),
             format=row.format,
             filename=row.filename,
+            uri=row.uri,
             status=row.status,
-            bytes=row.bytes,
-            sha256=row.sha256,
+            bytes=row.bytes if row.sha256 else None,
+            sha256=row.sha256 or None,
             error=row.error,
             num_samples=row.num_samples,
             input=row.info.get("input"),

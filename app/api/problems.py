@@ -111,6 +111,7 @@ TITLES = {
     "labels_differ": "Training and query labels do not mean the same",
     "unknown_sample": "No sample has this id",
     "unknown_method": "No method has this name",
+    "uri_not_allowed": "The service takes no file from there",
     "unsafe_address": "The service does not send to such addresses",
     "unsafe_file": "Files of this kind can run code",
     "warmup_too_long": "The run ends before its warm-up",

@@ -104,6 +104,7 @@ class CheckpointOut(BaseModel):
                     "learning_rates": None,
                     "status": "ready",
                     "filename": "938.safetensors",
+                    "uri": None,
                     "bytes": 39880,
                     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
                     "optimizer_file": None,
@@ -121,17 +122,20 @@ class CheckpointOut(BaseModel):
     learning_rates: list[float] | None
     status: Status
     filename: str
-    bytes: int
-    sha256: str
+    uri: str | None = Field(None, description="Where the file was fetched from, if it was named by `uri`.")
+    bytes: int | None = Field(description="Null, as `sha256`, until a worker has fetched it from its `uri`.")
+    sha256: str | None
     optimizer_file: dict[str, Any] | None = Field(
-        description="What the optimizer carried there: {filename, bytes, sha256, state}; `state` names it."
+        description="What the optimizer carried there: {filename, bytes, sha256, state, uri}; `state` names "
+        "it."
     )
     created_at: datetime
     error: dict[str, Any] | None
 
     @classmethod
     def of(cls, row: Checkpoint) -> CheckpointOut:
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+        told = {name: getattr(row, name) for name in cls.model_fields}
+        return cls(**told | ({} if row.sha256 else {"bytes": None, "sha256": None}))
 
 
 class BatchOrderOut(BaseModel):

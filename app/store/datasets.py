@@ -11,9 +11,10 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store import webhooks, work
+from app.store import fetching, webhooks, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id
+from app.store.fetching import Wanted
 from app.store.rows import Rows
 from app.store.shown import Shown
 from app.store.tables import Dataset
@@ -21,12 +22,19 @@ from app.store.tables import Dataset
 BLOBS = ("source_blob", "inputs_blob", "targets_blob", "ids_blob", "shown_blob", "tokenizer_blob")
 
 
-def create(session: Session, blob: str, **values: Any) -> Dataset:
-    """A data set to be validated by a worker."""
-    dataset = Dataset(id=new_id("ds"), status="validating", source_blob=blob, sha256=blob, **values)
+def create(
+    session: Session, blob: str, *, wanted: Mapping[str, Wanted] | None = None, **values: Any
+) -> Dataset:
+    """A data set to be validated by a worker.
+
+    Args:
+        blob: its file; empty where that is among those `wanted`, which are fetched first.
+    """
+    dataset = Dataset(id=new_id("ds"), status="validating", source_blob=blob or None, sha256=blob, **values)
     session.add(dataset)
     session.flush()
-    work.add(session, "validate", dataset.id, dataset.project_id)
+    awaited = fetching.queue(session, dataset.id, dataset.project_id, wanted or {})
+    work.add(session, "validate", dataset.id, dataset.project_id, waits_for=awaited)
     return dataset
 
 

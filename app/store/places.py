@@ -109,24 +109,32 @@ class Folder:
         """Nothing more than what is staged needs: it is the same disk."""
 
 
-class Bucket:
-    """A bucket, or a part of one below a prefix. Files of this machine are copies, kept in a cache.
+def s3(bucket: str, prefix: str, timeout: timedelta, patience: timedelta) -> S3Store:
+    """The part of a bucket below a prefix. Endpoint, region and credentials come from the AWS_… variables, or
+    from where AWS keeps them.
 
-    Endpoint, region and credentials come from the AWS_… variables, or from where AWS keeps them.
+    Args:
+        timeout: of one request, with its body.
+        patience: for which a request that fails is made again.
     """
+    plain = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", "")).startswith("http://")
+    options: ClientConfig = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": timeout}
+    options["allow_http"] = plain
+    retries: RetryConfig = {"max_retries": 5, "retry_timeout": patience}
+    below = prefix.strip("/") or None
+    return S3Store(bucket, prefix=below, client_options=options, retry_config=retries)
+
+
+class Bucket:
+    """A bucket, or a part of one below a prefix. Files of this machine are copies, kept in a cache."""
 
     remote = True
 
     def __init__(self, url: str, folder: Path, cache_bytes: int) -> None:
         _, bucket, prefix, *_ = urlsplit(url)
         self.url, self._cache = url, Cache(folder / "cache", folder / "staging", cache_bytes)
-        plain = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", "")).startswith("http://")
-        options: ClientConfig = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": "3600s"}
-        options["allow_http"] = plain
-        retries: RetryConfig = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
-        below = prefix.strip("/") or None
         with _told(url):
-            self._store = S3Store(bucket, prefix=below, client_options=options, retry_config=retries)
+            self._store = s3(bucket, prefix, timedelta(hours=1), timedelta(seconds=30))
 
     def put(self, staged: Path, location: str) -> None:
         part = max(LEAST_PART, -(-staged.stat().st_size // MOST_PARTS))

@@ -7,16 +7,17 @@ Whoever changes the state of such a file holds the trajectory's row lock, as who
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store import webhooks, work
+from app.store import fetching, webhooks, work
 from app.store.blobs import BlobStore
 from app.store.db import new_id
+from app.store.fetching import Wanted
 from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
 
 COPIED = ("role", "status", "filename", "bytes", "sha256", "blob", "info")
@@ -72,16 +73,27 @@ def checkpoint_at(session: Session, trajectory_id: str, step: int) -> Checkpoint
     )
 
 
-def add_checkpoint(session: Session, trajectory: Trajectory, blob: str, **values: Any) -> Checkpoint:
+def add_checkpoint(
+    session: Session,
+    trajectory: Trajectory,
+    blob: str,
+    *,
+    wanted: Mapping[str, Wanted] | None = None,
+    **values: Any,
+) -> Checkpoint:
     """A checkpoint to be validated by a worker, once the trajectory's files are ready.
 
     The caller holds the trajectory's lock and has checked that none of its files was refused.
+
+    Args:
+        blob: its file; empty where that is among those `wanted`, which are fetched in between.
     """
-    checkpoint = Checkpoint(
-        id=new_id("ck"), trajectory_id=trajectory.id, status="validating", blob=blob, sha256=blob, **values
-    )
+    row = Checkpoint(id=new_id("ck"), trajectory_id=trajectory.id, status="validating", **values)
+    row.blob, row.sha256 = blob or None, blob
     waits = any(file.status == "validating" for file in files(session, trajectory.id))
-    return _validated(session, checkpoint, waits_for=trajectory.id if waits else None)
+    awaited = trajectory.id if waits else None
+    awaited = fetching.queue(session, row.id, trajectory.project_id, wanted or {}, awaited) or awaited
+    return _validated(session, row, waits_for=awaited)
 
 
 def add_file(session: Session, trajectory: Trajectory, role: str, blob: str, **values: Any) -> TrajectoryFile:

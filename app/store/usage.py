@@ -12,7 +12,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Select, func, select, union
 from sqlalchemy.orm import Session
 
-from app.store import datasets
+from app.store import datasets, work
 from app.store.tables import (
     BatchOrder,
     Blob,
@@ -25,6 +25,7 @@ from app.store.tables import (
     Trajectory,
     TrajectoryFile,
     Upload,
+    Work,
 )
 
 Counted = Literal["bytes", "jobs queued", "jobs running", "lasting admin keys"]
@@ -43,17 +44,24 @@ def counting(session: Session, project_id: str, what: Counted) -> None:
 
 def stored(session: Session, project_id: str, *, without: str | None = None) -> int:
     """Bytes of the files that the project's resources name, each content once, and those that its uploads
-    under way will have.
+    under way, and files on their way from a `uri`, will have.
 
     Args:
-        without: the id of a data set whose file, as it came, is not to count: arrays take its place.
+        without: the id of what is about to have its files: what it is made of, as it came or as it was
+            announced, is not to count.
     """
     named = union(*_blobs(project_id, without)).subquery()
     query = select(func.coalesce(func.sum(Blob.bytes), 0)).where(Blob.sha256.in_(select(named.c[0])))
     coming = select(func.coalesce(func.sum(Upload.bytes), 0)).where(
         Upload.project_id == project_id, Upload.status == "receiving"
     )
-    return int(session.execute(query).scalar_one()) + int(session.execute(coming).scalar_one())
+    fetched = select(func.coalesce(func.sum(Work.total), 0)).where(
+        Work.project_id == project_id,
+        Work.queue == work.QUEUES[work.FETCHED],
+        Work.status.in_(work.UNFINISHED),
+        Work.subject != (without or ""),
+    )
+    return sum(int(session.execute(one).scalar_one()) for one in (query, coming, fetched))
 
 
 def unknown(session: Session, project_id: str, files: Mapping[str, int]) -> int:

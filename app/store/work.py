@@ -43,9 +43,13 @@ TASKS = {
     "settle": "diffin.score",
 }
 WITHOUT_GPU = ("validate", "export")
-SENT = "deliver"  # by threads that look for it: no message rings for it, and it waits for no computing
-UNLOCKED = ("validate", "export", SENT)  # for what is not locked before its work is
-QUEUES = {kind: "cpu" if kind in WITHOUT_GPU else "gpu" for kind in TASKS} | {SENT: "sent"}
+SENT, FETCHED = (
+    "deliver",
+    "fetch",
+)  # by threads that look for it: nothing rings, and it waits for no computing
+UNLOCKED = (*WITHOUT_GPU, SENT, FETCHED)  # for what is not locked before its work is
+QUEUES = {kind: "cpu" if kind in WITHOUT_GPU else "gpu" for kind in TASKS}
+QUEUES |= {SENT: "sent", FETCHED: "fetched"}
 CARRIED = ("request_id", "traceparent")
 UNFINISHED = ("waiting", "queued", "running")
 
@@ -144,6 +148,12 @@ def renew(session: Session, lease: Lease, lease_seconds: float, completed: int) 
     """Keeps the lease and reports progress. Raises LeaseLostError when it is somebody else's."""
     values = {"lease_expires_at": epoch() + lease_seconds, "completed": completed}
     if not _changed(session, update(Work).where(*_held(lease)).values(**values)):
+        raise LeaseLostError(lease.work_id)
+
+
+def expect(session: Session, lease: Lease, total: int) -> None:
+    """Notes how much there is to do. Raises LeaseLostError as `renew` does."""
+    if not _changed(session, update(Work).where(*_held(lease)).values(total=total)):
         raise LeaseLostError(lease.work_id)
 
 
@@ -327,7 +337,7 @@ def _requeue(session: Session, work_id: str, attempt: int, *, failures: int, sec
 
 def _ring(session: Session, rows: Sequence[Work]) -> None:
     session.flush()
-    rows = [row for row in rows if row.kind != SENT]
+    rows = [row for row in rows if row.kind in TASKS]
     if rows:
         session.execute(update(Work).where(Work.id.in_([row.id for row in rows])).values(rung_at=epoch()))
     ring_after_commit(session, *(Message(TASKS[row.kind], row.id, row.attempt, row.queue) for row in rows))

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from app.main import create_app
 from app.settings import Settings
 from app.store.db import new_id
-from tests.api.front_end import KEY, MAX_UPLOAD, Service, bearer, listening, request_of
+from tests.api.front_end import KEY, MAX_UPLOAD, URI_PREFIXES, Service, bearer, listening, request_of
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) ->
         api_key=SecretStr(KEY),
         max_upload_bytes=MAX_UPLOAD,
         max_body_bytes=64 * 1024,
+        uri_prefixes=URI_PREFIXES,
     )
 
 

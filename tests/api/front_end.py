@@ -29,6 +29,7 @@ from app.store.tables import ApiKey, Checkpoint, Dataset, Job, Trajectory
 
 KEY = "a key of the tests"
 MAX_UPLOAD = 4 * MIB
+URI_PREFIXES = "s3://data/sets/,file:///srv/shared/,https://files.example.com/pub/,s3://teams/{project}/"
 
 
 @dataclass(frozen=True)

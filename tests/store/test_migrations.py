@@ -11,12 +11,14 @@ from alembic import command
 from sqlalchemy import select, text
 
 import migrations
-from app.store import audit, figures, jobs, scores, webhooks, work
+from app.store import audit, datasets, figures, jobs, scores, webhooks, work
 from app.store.db import Database
-from app.store.tables import Checkpoint, Job, Work
+from app.store.fetching import Wanted
+from app.store.tables import Blob, Checkpoint, Dataset, Job, Work
 from tests.servers import PostgresServer
 
 FIRST = "1d49c7732088"
+BEFORE_URIS = "a41c7be2d08f"
 TIME = "2026-11-23 21:00:00.000000+00:00"
 RECORDS = (
     "INSERT INTO trajectories (id, project_id, name, notes, metadata, created_at, architecture, task, "
@@ -149,4 +151,29 @@ def test_large_and_small_jobs_keep_their_scores_on_the_way_and_back(empty_postgr
         command.downgrade(migrations.config(empty_postgres), BEFORE_SHARED)
         assert told() == before
         assert tables() == alone
+
+
+def test_the_way_back_refuses_what_nobody_has_fetched_yet(url: str) -> None:
+    migrations.upgrade(url)
+    database = Database(url)
+    about: dict[str, Any] = {"project_id": "p", "format": "npz", "filename": "a.npz", "bytes": 0}
+    with database.transaction() as session:
+        wanted = {"file": Wanted(uri="s3://data/a.npz", most=1)}
+        coming = datasets.create(session, "", wanted=wanted, uri="s3://data/a.npz", **about)
+        blob = Blob(sha256="0" * 64, bytes=1, location="00/0")
+        session.add(blob)
+        session.flush()
+        sent = datasets.create(session, blob.sha256, **about)
+        session.flush()
+        session.get_one(Job, "job_1").train_dataset_id = sent.id  # which no table may be written anew beneath
+    command.downgrade(migrations.config(url), BEFORE_URIS)
+    with database.snapshot() as session:
+        found = session.execute(text("SELECT id, status FROM datasets ORDER BY id")).all()
+        assert found == [(coming.id, "invalid"), (sent.id, "validating")]
+        assert session.execute(text("SELECT subject, kind FROM work")).all() == [(sent.id, "validate")]
+    migrations.upgrade(url)
+    with database.snapshot() as session:
+        error = session.get_one(Dataset, coming.id).error
+        assert error is not None and error["code"] == "not_fetched"
+        assert session.get_one(Job, "job_1").train_dataset_id == sent.id
     database.engine.dispose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.store import sweeper, trajectories, work
@@ -47,7 +49,7 @@ def send(database: Database, blobs: BlobStore, trajectory_id: str, step: int = 1
         trajectory = trajectories.locked(session, PROJECT, trajectory_id)
         assert trajectory is not None
         blob = keep(blobs, session, b"tensors %d" % step)
-        values = {"step": step, "learning_rate": 0.1, "filename": "c", "bytes": 1}
+        values: dict[str, Any] = {"step": step, "learning_rate": 0.1, "filename": "c", "bytes": 1}
         return trajectories.add_checkpoint(session, trajectory, blob, **values).id
 
 

@@ -15,8 +15,8 @@ def set_of(database: Database, blobs: BlobStore, size: int, project_id: str = "p
     with database.transaction() as session, blobs.stage() as staged:
         staged.write_bytes(f"{new_id('x')}".encode())
         blob = blobs.keep(session, staged)
-        values = {"project_id": project_id, "name": "", "format": "npz", "filename": "a.npz", "options": {}}
-        return datasets.create(session, blob, bytes=size, **values).id
+        about: dict[str, Any] = {"project_id": project_id, "format": "npz", "filename": "a.npz"}
+        return datasets.create(session, blob, bytes=size, **about).id
 
 
 def run_of(database: Database, project_id: str = "p") -> str:
@@ -40,7 +40,7 @@ def checkpoint_of(database: Database, blobs: BlobStore, run_id: str, step: int, 
         staged.write_bytes(f"{run_id} {step}".encode())
         blob = blobs.keep(session, staged)
         run = session.get_one(Trajectory, run_id)
-        values = {"filename": "1.safetensors", "bytes": 100, "step": step}
+        values: dict[str, Any] = {"filename": "1.safetensors", "bytes": 100, "step": step}
         trajectories.add_checkpoint(session, run, blob, **values).status = status
 
 

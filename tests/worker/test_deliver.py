@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +21,7 @@ from app.store import sweeper, webhooks
 from app.store.blobs import BlobStore
 from app.store.db import Database, utcnow
 from app.store.tables import WebhookDelivery, WebhookEndpoint, Work
-from tests.receivers import Receiver, receiving
+from tests.receivers import Receiver, certified, receiving
 from worker import deliver
 from worker.deliver import Senders
 from worker.process import Process
@@ -349,14 +347,7 @@ def test_without_leave_nothing_goes_to_the_loopback(mine: Process, receiver: Rec
 
 
 def test_the_certificate_must_be_the_names(mine: Process, tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subject = ["-subj", "/CN=hook.example", "-addext", "subjectAltName=DNS:hook.example", "-days", "2"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject]
-    subprocess.run(command, check=True, capture_output=True)
-    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    served.load_cert_chain(certificate, key)
-    trust = ssl.create_default_context(cafile=certificate)
+    served, trust = certified(tmp_path, "hook.example")
 
     def lookup(_host: str, port: int, **_: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]

@@ -12,13 +12,14 @@ import pytest
 from app.store import sweeper
 from app.store.tables import Work
 from worker import problems
-from worker.problems import UserError
+from worker.problems import StoreAwayError, UserError
 
 ROOT = Path(__file__).parents[2]
 RAISED = {"UserError", "LoadError"}  # both say that the input is at fault
 SERVICE: dict[str, dict[str, Any]] = {
     "internal_error": problems.failed("block", ZeroDivisionError("…")),
     "insufficient_storage": problems.no_room("block"),
+    "store_away": problems.store_away("fetch", StoreAwayError("…")),
     "worker_out_of_memory": problems.no_memory("block"),
     "worker_lost": sweeper._lost(Work(kind="block", failures=2)),
 }
@@ -49,9 +50,14 @@ USER = [
     "out_of_memory",
     "out_of_range",
     "padding_required",
+    "payload_too_large",
     "quota_exceeded",
     "sample_too_large",
     "shape_mismatch",
+    "source_changed",
+    "source_forbidden",
+    "source_not_found",
+    "source_refused",
     "tokenizer_required",
     "too_many_values",
     "unknown_array",
@@ -63,6 +69,7 @@ USER = [
     "unsupported_graph",
     "unsupported_operator",
     "unsupported_opset",
+    "uri_not_allowed",
 ]
 
 

@@ -24,12 +24,16 @@ class Blob(Base):
 
 
 class Dataset(Resource, Base):
+    """`source_blob` is the file as it came, while `validating`. Until it has been fetched from its `uri`, it
+    has no digest and 0 bytes."""
+
     __tablename__ = "datasets"
     __table_args__ = (Index(None, "project_id", "id"),)
 
     status: Mapped[str]
     format: Mapped[str]
     filename: Mapped[str]
+    uri: Mapped[str | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
     source_blob: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
@@ -79,6 +83,8 @@ class Uploaded:
 
 
 class Checkpoint(Uploaded, Base):
+    """Until it has been fetched from its `uri`, it has no digest and 0 bytes."""
+
     __tablename__ = "checkpoints"
     __table_args__ = (
         Index(
@@ -92,6 +98,7 @@ class Checkpoint(Uploaded, Base):
     )
 
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.id"), index=True)
+    uri: Mapped[str | None]
     step: Mapped[int] = mapped_column(BigInteger)
     learning_rate: Mapped[float | None]
     learning_rates: Mapped[list[Any] | None]

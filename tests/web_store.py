@@ -1,0 +1,75 @@
+"""A place on the web that gives a file, as it is told, and remembers who asked."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+STEP = 64 * 1024
+
+
+@dataclass
+class WebStore:
+    """Gives `content` at every path, with `status` and `headers`; None of a header leaves it out.
+
+    `before(n)` is called before each step of a body, of which n bytes have gone.
+    """
+
+    content: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    before: Callable[[int], object] = lambda _sent: None
+    url: str = ""
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+
+@contextmanager
+def serving(store: WebStore | None = None, trust: ssl.SSLContext | None = None) -> Iterator[WebStore]:
+    """It on a free port of the loopback."""
+    wanted = store or WebStore()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._begin()
+
+        def do_GET(self) -> None:
+            content = self._begin()
+            for start in range(0, len(content), STEP):
+                wanted.before(start)
+                self.wfile.write(content[start : start + STEP])
+
+        def _begin(self) -> bytes:
+            wanted.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+            content, headers = wanted.content, {"Content-Length": str(len(wanted.content)), **wanted.headers}
+            self.send_response(wanted.status)
+            for name, value in headers.items():
+                if value is not None:
+                    self.send_header(name, value)
+            self.end_headers()
+            return content
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except OSError:  # who asked went away: what some tests are about
+                self.close_connection = True
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if trust is not None:
+            server.socket = trust.wrap_socket(server.socket, server_side=True)
+        wanted.url = f"http{'s' if trust else ''}://127.0.0.1:{server.server_address[1]}/"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield wanted
+        finally:
+            server.shutdown()
+            thread.join()
