@@ -151,6 +151,7 @@ def test_large_and_small_jobs_keep_their_scores_on_the_way_and_back(empty_postgr
         command.downgrade(migrations.config(empty_postgres), BEFORE_SHARED)
         assert told() == before
         assert tables() == alone
+    database.engine.dispose()
 
 
 def test_the_way_back_refuses_what_nobody_has_fetched_yet(url: str) -> None:
