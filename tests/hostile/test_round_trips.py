@@ -1,51 +1,24 @@
-"""What is written is what is read: data sets of any shape and type in every format, exports, names in the API."""
+"""What is sent is what is read: data sets of any shape and type in every format, and batch orders."""
 
 from __future__ import annotations
 
-import base64
-import csv as csv_module
 import io
-import json
-import math
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
-import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from safetensors.numpy import save
 
-from app.api.idempotency import _digest
-from app.api.pagination import Paging
-from app.api.problems import ApiProblem
-from app.api.resources import _among
+from tests.hostile.examples import examples
 from tests.worker.loading.archives import tarred
 from tests.worker.loading.files import Array, npy, npz, zipped
 from tests.worker.loading.tables import csv, jsonl, parquet
-from worker.export import WRITERS
-from worker.exporting.table import Batch, Column, Kind, Table
 from worker.loading import Asked, DatasetInfo, load_batch_order, load_dataset
-
-QUICK, SLOW = 25, 1000
-
-
-def examples(test: Callable[..., None]) -> Any:
-    """A few examples in the quick suite, many in the slow one."""
-    fixtures = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-
-    @pytest.mark.parametrize("count", [QUICK, pytest.param(SLOW, marks=pytest.mark.slow)])
-    def many(count: int, tmp_path: Path) -> None:
-        settings(max_examples=count, deadline=None, suppress_health_check=fixtures)(test)(tmp_path)
-
-    many.__name__, many.__doc__ = test.__name__, test.__doc__
-    return many
 
 
 def read(folder: Path, data: bytes, kind: str, **asked: Any) -> tuple[DatasetInfo, Callable[[str], Array]]:
@@ -58,7 +31,6 @@ def read(folder: Path, data: bytes, kind: str, **asked: Any) -> tuple[DatasetInf
     return info, lambda name: np.load(out / f"{name}.npy", allow_pickle=False)
 
 
-# ---------------------------------------------------------------- data sets
 FLOATS = ("<f2", "<f4", "<f8", ">f4", ">f8")
 INTEGERS = ("i1", "<i2", "<i4", "<i8", ">i4", "u1", "<u2", "<u4", "<u8", "?")
 FINITE = {"allow_nan": False, "allow_infinity": False, "allow_subnormal": True}
@@ -118,8 +90,7 @@ def same(found: Array, sent: Array, *, moved: bool) -> bool:
     return found.dtype == wanted.dtype and np.array_equal(found.reshape(wanted.shape), wanted)
 
 
-@examples
-@given(data_sets(), st.sampled_from(["npz", "npz packed", "safetensors"]))
+@examples(data_sets(), st.sampled_from(["npz", "npz packed", "safetensors"]))
 def test_arrays(folder: Path, sent: dict[str, Array], how: str) -> None:
     if how == "safetensors":
         sent = {
@@ -153,8 +124,7 @@ def test_arrays(folder: Path, sent: dict[str, Array], how: str) -> None:
         assert found("ids").tolist() == sent["ids"].tolist()
 
 
-@examples
-@given(st.data(), st.sampled_from(["parquet", "csv", "jsonl"]))
+@examples(st.data(), st.sampled_from(["parquet", "parquet by differences", "csv", "jsonl"]))
 def test_tables_of_numbers(folder: Path, data: st.DataObject, how: str) -> None:
     rows = data.draw(st.integers(1, 6))
     value = numbers(np.dtype("<f4"))
@@ -162,27 +132,40 @@ def test_tables_of_numbers(folder: Path, data: st.DataObject, how: str) -> None:
     labels = [data.draw(st.integers(-(2**63), 2**63 - 1)) for _ in range(rows)]
     ids = [f"{data.draw(ID)}{i}" for i in range(rows)]
     table = {**columns, "label": labels, "id": ids}
-    _, found = read(folder, written(how, table), how)
+    _, found = read(folder, written(how, table), how.split()[0])
     assert np.array_equal(found("inputs"), np.array(list(columns.values()), np.float32).T)
     assert found("targets").tolist() == labels
     assert [one.strip() for one in ids] == found("ids").tolist()
 
 
-@examples
-@given(st.data(), st.sampled_from(["parquet", "csv", "jsonl"]))
+@examples(st.data(), st.sampled_from(["parquet", "parquet by differences", "csv", "jsonl"]))
 def test_tables_of_categories(folder: Path, data: st.DataObject, how: str) -> None:
     rows = data.draw(st.integers(2, 6))
     names = data.draw(st.lists(TEXT.map(str.strip).filter(is_a_name), min_size=2, max_size=4, unique=True))
     column = [data.draw(st.sampled_from(names)) for _ in range(rows)]
     labels = [data.draw(st.sampled_from(names)) for _ in range(rows)]
     table: dict[str, list[Any]] = {"a": [1.5] * rows, "b": column, "label": labels}
-    info, found = read(folder, written(how, table), how)
+    info, found = read(folder, written(how, table), how.split()[0])
     assert info.encoding is not None
     classes = sorted(set(labels))
     assert info.encoding["classes"] == classes
     assert [classes[label] for label in found("targets").tolist()] == labels
     values = info.encoding["inputs"]["features"][1]["values"]
     assert [values[row[1:].argmax()] for row in found("inputs")] == column
+
+
+@examples(
+    st.lists(st.dictionaries(st.sampled_from("abcdefgh"), numbers(np.dtype("<f4"))), min_size=2, max_size=9)
+)
+def test_json_lines_of_any_keys(folder: Path, rows: list[dict[str, float]]) -> None:
+    rows[0]["a"], rows[1]["b"] = 1.5, 2.5
+    info, found = read(folder, jsonl([row | {"label": 0} for row in rows]), "jsonl")
+    assert info.encoding is not None
+    assert info.encoding["columns"]["inputs"] == list(dict.fromkeys(key for row in rows for key in row))
+    for feature in info.encoding["inputs"]["features"]:
+        column = found("inputs")[:, feature["at"][0]]
+        there = [i for i, row in enumerate(rows) if feature["column"] in row]
+        assert column[there].tolist() == [rows[i][feature["column"]] for i in there]
 
 
 def is_a_name(text: str) -> bool:
@@ -198,8 +181,7 @@ def is_a_name(text: str) -> bool:
     return False
 
 
-@examples
-@given(st.data(), st.sampled_from(["parquet", "jsonl"]))
+@examples(st.data(), st.sampled_from(["parquet", "jsonl"]))
 def test_columns_of_lists(folder: Path, data: st.DataObject, how: str) -> None:
     rows = data.draw(st.integers(1, 5))
     sent = data.draw(arrays(rows, ("<f4", "<i8"), axes=3).filter(lambda array: array.ndim > 1))
@@ -208,8 +190,7 @@ def test_columns_of_lists(folder: Path, data: st.DataObject, how: str) -> None:
     assert same(found("inputs"), sent, moved=False)
 
 
-@examples
-@given(
+@examples(
     st.lists(st.lists(st.integers(0, 2**40), min_size=1, max_size=9), min_size=2, max_size=6),
     st.sampled_from(["parquet", "jsonl"]),
 )
@@ -225,13 +206,15 @@ def test_token_ids(folder: Path, sent: list[list[int]], how: str) -> None:
 def written(how: str, table: dict[str, list[Any]]) -> bytes:
     if how == "parquet":
         return parquet(table)
+    if how == "parquet by differences":
+        told = {name: "DELTA_BYTE_ARRAY" for name, column in table.items() if isinstance(column[0], str)}
+        return parquet(table, use_dictionary=False, column_encoding=told)
     if how == "csv":
         return csv(table)
     return jsonl([dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)])
 
 
-@examples
-@given(st.data(), st.sampled_from(["imagefolder", "tar", "webdataset", "parquet"]))
+@examples(st.data(), st.sampled_from(["imagefolder", "tar", "webdataset", "parquet"]))
 def test_images(folder: Path, data: st.DataObject, how: str) -> None:
     rows, height, width = (data.draw(st.integers(1, 5)) for _ in range(3))
     sides = (height, width, 3) if data.draw(st.booleans()) else (height, width)
@@ -267,8 +250,7 @@ def _image(pixels: Array, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-@examples
-@given(st.data(), st.sampled_from(["npy", "npz", "safetensors"]))
+@examples(st.data(), st.sampled_from(["npy", "npz", "safetensors"]))
 def test_batch_orders(folder: Path, data: st.DataObject, how: str) -> None:
     dtype: np.dtype[Any] = np.dtype(data.draw(st.sampled_from(["<i2", "<i4", "<i8", ">i4", "u1"])))
     most = int(np.iinfo(dtype).max)
@@ -287,117 +269,3 @@ def test_batch_orders(folder: Path, data: st.DataObject, how: str) -> None:
     info = load_batch_order(place / "upload", place / "order.npy", place)
     assert np.array_equal(np.load(place / "order.npy"), sent)
     assert (info.steps, info.batch, info.largest) == (*shape, sent.max())
-
-
-# ---------------------------------------------------------------- exports
-CELLS: dict[Kind, st.SearchStrategy[Any]] = {
-    "index": st.integers(0, 2**63 - 1),
-    "whole": st.none() | st.integers(-(2**53), 2**53),
-    "number": st.none() | st.floats(allow_nan=False, allow_infinity=False),
-    "flag": st.none() | st.booleans(),
-    "text": st.none()
-    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12),
-}
-COLUMNS = tuple(Column(kind, kind) for kind in CELLS)
-ROWS = st.lists(st.fixed_dictionaries(CELLS), min_size=1, max_size=8)
-
-
-@examples
-@given(ROWS, st.integers(1, 8), st.sampled_from(["parquet", "csv", "jsonl", "npz"]))
-def test_exports(folder: Path, rows: list[dict[str, Any]], size: int, how: str) -> None:
-    def batches() -> Iterator[Batch]:
-        for start in range(0, len(rows), size):
-            yield Batch(rows[start : start + size])
-
-    path = Path(tempfile.mkdtemp(dir=folder)) / "file"
-    assert sum(WRITERS[how](Table(COLUMNS, batches, len(rows), None, {}), path)) == len(rows)
-    assert READERS[how](path) == rows
-
-
-def _csv(path: Path) -> list[dict[str, Any]]:
-    """Missing is empty; an apostrophe before a text was put there for spreadsheets."""
-    parse: dict[str, Callable[[str], Any]] = {
-        "index": int, "whole": int, "number": float, "flag": lambda cell: cell == "true",
-        "text": lambda cell: cell.removeprefix("'"),
-    }  # fmt: skip
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {name: parse[name](cell) if cell else None for name, cell in row.items()}
-            for row in csv_module.DictReader(file)
-        ]
-
-
-def _npz(path: Path) -> list[dict[str, Any]]:
-    """Missing numbers are NaN, texts empty, flags -1; a column without any value is left out."""
-    with np.load(path, allow_pickle=False) as file:
-        columns = {name: file[name].tolist() for name in file.files}
-    missing: dict[str, Callable[[Any], bool]] = {
-        "text": lambda cell: not cell,
-        "flag": lambda cell: cell == -1,
-    }
-    length = len(columns["index"])
-
-    def cell(name: str, row: int) -> Any:
-        if name not in columns:
-            return None
-        value = columns[name][row]
-        if missing.get(name, lambda value: isinstance(value, float) and math.isnan(value))(value):
-            return None
-        return bool(value) if name == "flag" else value
-
-    return [{name: cell(name, row) for name in CELLS} for row in range(length)]
-
-
-READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
-    "parquet": lambda path: pq.read_table(path).to_pylist(),
-    "jsonl": lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line],
-    "csv": _csv,
-    "npz": _npz,
-}
-
-
-# ---------------------------------------------------------------- names in the API
-POSITION = st.lists(
-    st.integers()
-    | st.text(st.characters(codec="utf-8"))
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.none(),
-    min_size=1,
-    max_size=3,
-)
-
-
-@examples
-@given(POSITION, st.lists(st.text(), max_size=3), st.binary(min_size=1, max_size=40), st.integers(0, 10**6))
-def test_cursors(folder: Path, position: list[Any], binding: list[str], secret: bytes, place: int) -> None:
-    page, cursor = Paging(1, None, secret).cut([1, 2], lambda row: position, *binding)
-    assert page == [1] and cursor is not None
-    assert Paging(1, cursor, secret).after(*binding) == position
-    sealed = bytearray(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    sealed[place % len(sealed)] ^= 1 + place % 255
-    broken = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
-    for one in (broken, cursor[:-4], os.urandom(20).hex()):
-        with pytest.raises(ApiProblem):
-            Paging(1, one, secret).after(*binding)
-    with pytest.raises(ApiProblem):
-        Paging(1, cursor, secret).after(*binding, "more")
-
-
-TAG = st.text("0123456789abcdef", min_size=32, max_size=32).map('W/"{}"'.format)
-
-
-@examples
-@given(st.lists(TAG, min_size=2, max_size=5, unique=True), st.booleans())
-def test_etags(folder: Path, tags: list[str], strong: bool) -> None:
-    own, *others = tags
-    sent = [tag.removeprefix("W/") if strong else tag for tag in (*others, own)]
-    assert _among(", ".join(sent), own)
-    assert not _among(", ".join(others), own)
-    assert _among("*", own)
-
-
-@examples
-@given(st.lists(st.lists(st.text(), max_size=4), min_size=2, max_size=6, unique_by=tuple))
-def test_fingerprints_of_requests(folder: Path, requests: list[list[str]]) -> None:
-    """Those of different parts differ, however the same characters are spread over them."""
-    assert len({_digest(*parts) for parts in requests}) == len(requests)
