@@ -29,6 +29,10 @@ from worker import pinned
 from worker.beside import Beside
 from worker.process import Process
 
+NOWHERE = (
+    "Not sent: the host's name leads to no address that webhooks may go to. Is it spelt right, of the public "
+    "internet, and asked for by https?"
+)
 MOST_READ = 16 * 1024  # bytes of an answer; nobody looks at them
 log = logging.getLogger(__name__)
 
@@ -97,7 +101,7 @@ def deliver(mine: Process, row: Work, lookup: Lookup = socket.getaddrinfo) -> No
     else:
         outcome = "accepted" if attempt.accepted else "refused" if attempt.status else "unanswered"
         mine.figures.add("webhook_attempts", outcome)
-        how = attempt.error or f"answered {attempt.status}"
+        how = attempt.hidden or attempt.error or f"answered {attempt.status}"
         log.info("webhook %s of %s: %s", row.subject, delivery.subject, how)
 
 
@@ -111,21 +115,27 @@ def send(
 ) -> Attempt:
     """Posts to an address that a client gave: to where its name leads now, if that may be; no redirect is
     followed, and an answer is waited for no longer than DIFFIN_WEBHOOK_SECONDS.
+
+    Whoever gave the name learns nothing of what it leads to: a name that is nowhere and one that is within
+    are told in the same words.
     """
     began = time.monotonic()
-    networks = settings.webhook_networks
     try:
         parts = addresses.parsed(url, plain=True)
-        address = addresses.resolved(parts, networks, lookup)[0]
-        post = _post(url, address, headers, body, trust)
-        answer = asyncio.run(asyncio.wait_for(post, settings.webhook_seconds))
     except AddressRefusedError as refused:
         return Attempt(None, f"Not sent: {refused}.", time.monotonic() - began)
+    try:
+        address = addresses.resolved(parts, settings.webhook_networks, lookup)[0]
+    except AddressRefusedError as refused:
+        return Attempt(None, NOWHERE, time.monotonic() - began, hidden=f"not sent: {refused}")
+    try:
+        post = _post(url, address, headers, body, trust)
+        answer = asyncio.run(asyncio.wait_for(post, settings.webhook_seconds))
     except TimeoutError:
         words = f"No answer within {settings.webhook_seconds:g} s."
         return Attempt(None, words, time.monotonic() - began)
     except (httpx.HTTPError, OSError, ValueError) as broken:
-        words = f"{type(broken).__name__}: {broken}"[:500]
+        words = f"{type(broken).__name__}: {broken}".replace(str(address), parts.hostname or "")[:500]
         return Attempt(None, words, time.monotonic() - began)
     return Attempt(answer.status_code, None, time.monotonic() - began, _retry_after(answer))
 

@@ -49,12 +49,17 @@ MOST_REPLAYED = 1000
 
 
 class Attempt(NamedTuple):
-    """How one attempt went: the receiver's status, or the words of what kept it from answering."""
+    """How one attempt went: the receiver's status, or the words of what kept it from answering.
+
+    `hidden` says more, to the operator alone: of an attempt that connected to nothing, what a resolver said.
+    Nobody else learns how long that took.
+    """
 
     status: int | None
     error: str | None
     seconds: float
     retry_after: float | None = None
+    hidden: str | None = None
 
     @property
     def accepted(self) -> bool:
@@ -241,6 +246,8 @@ def attempted(
     """
     delivery, endpoint = _locked(session, delivery_id)
     now = utcnow()
+    if attempt.hidden is not None:
+        now, attempt = now - timedelta(seconds=attempt.seconds), attempt._replace(seconds=0.0)
     if attempt.accepted:
         work.finish(session, lease)
         _note(delivery, attempt, now)

@@ -335,15 +335,56 @@ def test_a_resolver_that_changes_its_answer_changes_nothing(mine: Process, recei
     assert receiver.came[0][0]["host"].startswith("hook.example:")
     refused = deliver.send(mine.settings, url, {}, b"{}", rebinding)
     assert refused.status is None
-    assert "169.254.169.254" in (refused.error or "")
+    assert "169.254.169.254" in (refused.hidden or "") and refused.error == deliver.NOWHERE
     assert len(receiver.came) == 1
 
 
 def test_without_leave_nothing_goes_to_the_loopback(mine: Process, receiver: Receiver) -> None:
     mine.settings.webhook_allow = ""
     attempt = deliver.send(mine.settings, receiver.url, {}, b"{}")
-    assert "public internet" in (attempt.error or "")
+    assert "public internet" in (attempt.hidden or "")
     assert receiver.came == []
+
+
+def test_where_a_name_leads_is_told_to_the_operator_alone(
+    mine: Process, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name that is nowhere, one that is within, public ones: by what is told a client maps no network."""
+
+    def lookup(host: str, port: int, **_: Any) -> list[Any]:
+        found = {"within": "10.20.30.40", "both": "93.184.215.14", "six": "fd00::1:2", "open": "127.0.0.1"}
+        if host == "slow":
+            time.sleep(0.3)
+        if host not in found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        addresses = [found[host], *(["10.20.30.40"] if host == "both" else [])]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
+
+    mine.settings.webhook_retry_seconds = ()
+    names = ["nowhere", "slow", "within", "both", "six"]
+    for name in names:
+        endpoint(mine, f"https://{name}/hook")
+    tell(mine)
+    with caplog.at_level("INFO", logger="worker.deliver"):
+        send_all(mine, lookup=lookup)
+    logs = [row.log for row in deliveries(mine, "failed")]
+    assert len(logs) == len(names)
+    told = {(entry["status_code"], entry["error"], entry["seconds"]) for log in logs for entry in log}
+    assert told == {(None, deliver.NOWHERE, 0.0)}
+    for words in ("'nowhere' cannot be resolved", "'within' is at 10.20.30.40", "'six' is at fd00::1:2"):
+        assert words in caplog.text
+
+
+def test_what_a_broken_connection_says_holds_no_address(mine: Process) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    def lookup(_host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    for scheme in ("http", "https"):
+        attempt = deliver.send(mine.settings, f"{scheme}://hook.example:{port}/", {}, b"{}", lookup)
+        assert attempt.error and "127.0.0.1" not in attempt.error
 
 
 def test_the_certificate_must_be_the_names(mine: Process, tmp_path: Path) -> None:
