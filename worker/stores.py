@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -41,6 +42,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 PLAIN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for who writes to it
 ELSEWHERE = "It is a link or leads through one, or is no file: name the file itself."
 AWAY = (408, 425, 429)  # and 5xx
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -177,7 +179,12 @@ def from_web(
     except UnresolvedError as unknown:
         raise StoreAwayError(f"{file.prefix}: {unknown}") from unknown
     except AddressRefusedError as refused:
-        raise UserError("source_refused", f"It is not fetched: {refused}.") from refused
+        log.warning("%s: %s", file.prefix, refused)
+        detail = (
+            f"It is not fetched: {file.prefix} leads to no address that this service fetches from. Its "
+            "operator can tell where to."
+        )
+        raise UserError("source_refused", detail) from refused
     except (httpx.HTTPError, TimeoutError) as problem:
         words = str(problem) or f"it says nothing ({type(problem).__name__})"
         raise StoreAwayError(f"{file.prefix}: {words}") from problem
