@@ -1,7 +1,8 @@
 """Where PostgreSQL keeps scores: in a partition that small jobs share, and in one of its own for a large job.
 
-A partition is loaded, indexed and dropped whole, however many rows it has. But the database lists all of them
-anew whenever one comes or goes: with one for every job, each job would cost more than the one before it.
+A partition is loaded, indexed and dropped whole, however many rows it has, and its rows lie in the order of
+their ranks, as they are asked for most. But the database lists all partitions anew whenever one comes or
+goes: with one for every job, each job would cost more than the one before it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import delete, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
+from app.store.db import Database
 from app.store.tables import Score
 
 SMALL = 50_000  # rows at most that go where others are: a fraction of a second to delete
 SHARED, LARGE = "scores_small", "scores_large"  # partitions of `scores`, by its column `large`
+GONE = "scores_gone"  # begins the names of tables that are no partition any more
 TYPES = {  # of a column in binary COPY, where it is not float8
     **dict.fromkeys(("job_id", "sample_id"), "text"),
     **dict.fromkeys(("sample_index", "rank"), "int8"),
@@ -56,9 +59,23 @@ def copy_large(session: Session, job_id: str, columns: Sequence[str], batches: B
 
 
 def drop(session: Session, job_id: str) -> None:
-    """Deletes a job's rows, or the table of its own."""
-    session.execute(text(f"DROP TABLE IF EXISTS {table(job_id)}"))
+    """Deletes a job's rows. The table of a large one goes out of sight; its files are `sweep`'s."""
+    name = table(job_id)
+    if session.scalar(select(func.to_regclass(name))) is not None:
+        session.execute(text(f"ALTER TABLE {LARGE} DETACH PARTITION {name}"))
+        session.execute(text(f"ALTER TABLE {name} RENAME TO {name.replace('scores', GONE, 1)}"))
     session.execute(delete(Score).where(Score.job_id == job_id, Score.large.is_(False)))
+
+
+def sweep(database: Database) -> None:
+    """Drops the tables of large jobs that were deleted: gigabytes that take the disk a while."""
+    if database.engine.dialect.name != "postgresql":
+        return
+    with database.snapshot() as session:
+        left = session.scalars(text(f"SELECT tablename FROM pg_tables WHERE tablename LIKE '{GONE}%'")).all()  # noqa: S608
+    for name in left:
+        with database.transaction() as session:
+            session.execute(text(f"DROP TABLE IF EXISTS {name}"))
 
 
 def _copy(session: Session, name: str, columns: Sequence[str], batches: Batches) -> None:

@@ -42,7 +42,8 @@ def write(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
     if session.get_bind().dialect.name == "postgresql":
         large = len(columns["score"]) > partitions.SMALL
         copy = partitions.copy_large if large else partitions.copy_small
-        copy(session, job_id, COLUMNS, batches(job_id, columns, large=large))
+        order = np.argsort(columns["rank"]) if large else None
+        copy(session, job_id, COLUMNS, batches(job_id, columns, order=order, large=large))
         return
     with roomy(session) as connection:
         for batch in batches(job_id, columns):
@@ -144,20 +145,26 @@ def losses(row: Score) -> list[float]:
 
 
 def batches(
-    job_id: str, columns: Mapping[str, Any], size: int = BATCH, *, large: bool = False
+    job_id: str,
+    columns: Mapping[str, Any],
+    size: int = BATCH,
+    *,
+    order: NDArray[np.int64] | None = None,
+    large: bool = False,
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of `write`, `size` at a time, their values in the order of `COLUMNS`."""
+    """The rows of `write`, `size` at a time, by index or in `order`; values in the order of `COLUMNS`."""
     n = len(columns["score"])
     there = {**columns, "job_id": job_id, "large": large}
     for start in range(0, n, size):
-        rows = slice(start, min(start + size, n))
-        parts = [_values(name, there.get(name), rows) for name in COLUMNS]
+        rows = slice(start, min(start + size, n)) if order is None else order[start : start + size]
+        count = min(size, n - start)
+        parts = [_values(name, there.get(name), rows, count) for name in COLUMNS]
         yield list(zip(*parts, strict=True))
 
 
-def _values(name: str, column: Any, rows: slice) -> list[Any]:
+def _values(name: str, column: Any, rows: slice | NDArray[np.int64], count: int) -> list[Any]:
     if column is None or isinstance(column, str | bool):
-        return [column] * (rows.stop - rows.start)
+        return [column] * count
     if name in ("contributions", "losses"):
         return [row.tobytes() for row in np.ascontiguousarray(column[rows], dtype="<f8")]
     values: list[Any] = np.asarray(column[rows]).tolist()

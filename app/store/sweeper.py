@@ -18,6 +18,7 @@ from app.store import (
     figures,
     idempotency,
     jobs,
+    partitions,
     selections,
     sessions,
     trajectories,
@@ -73,7 +74,7 @@ def tidy(
     audit_days: float = 365,
 ) -> None:
     """What need not be done every second: old answers, sessions, messages, exports and uploads, jobs that
-    stayed `cancelling`, files nobody names.
+    stayed `cancelling`, files and tables that nobody names.
     """
     with database.transaction() as session:
         idempotency.purge(session)
@@ -91,6 +92,7 @@ def tidy(
                 jobs.settle_cancelled(session, blobs, job)
     if retention_days:
         _retire(database, blobs, retention_days)
+    partitions.sweep(database)
 
 
 def _retire(database: Database, blobs: BlobStore, days: float) -> None:

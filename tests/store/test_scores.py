@@ -204,6 +204,38 @@ def test_dropping_a_job_leaves_the_others(
     assert walk(database, kept, "index", 10) == list(range(5))
 
 
+def test_a_large_jobs_table_is_out_of_sight_at_once_and_gone_when_swept(
+    large_jobs: None, postgres_url: str
+) -> None:
+    database = Database(postgres_url)
+    kept, dropped = write(database, np.arange(5.0)), write(database, np.arange(7.0))
+
+    def tables() -> int:
+        query = "SELECT count(*) FROM pg_tables WHERE tablename ~ '^scores_(job|gone)'"
+        with database.snapshot() as session:
+            return int(session.execute(text(query)).scalar_one())
+
+    with database.transaction() as session:
+        scores.drop(session, dropped)
+    assert (walk(database, dropped, "index", 10), tables()) == ([], 2)
+    for _ in range(2):
+        partitions.sweep(database)
+        assert (walk(database, kept, "index", 10), tables()) == (list(range(5)), 1)
+    database.engine.dispose()
+
+
+def test_a_large_jobs_rows_lie_in_the_order_of_their_ranks(large_jobs: None, postgres_url: str) -> None:
+    database, values = Database(postgres_url), np.random.default_rng(0).normal(size=500)
+    job_id = write(database, values, sample_id=np.array([f"s{at}" for at in range(500)]))
+    with database.snapshot() as session:
+        query = f"SELECT rank, sample_index, sample_id FROM {partitions.table(job_id)}"  # noqa: S608
+        found = session.execute(text(query)).all()
+    assert [row.rank for row in found] == list(range(1, 501))
+    assert [row.sample_index for row in found] == np.argsort(-values).tolist()
+    assert all(row.sample_id == f"s{row.sample_index}" for row in found)
+    database.engine.dispose()
+
+
 def test_a_partition_is_named_after_a_job_id_only() -> None:
     with pytest.raises(ValueError, match="not a job id"):
         partitions.table("job_1; drop table jobs")
