@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import NamedTuple
 
+import httpx
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from kombu.exceptions import OperationalError
@@ -20,6 +21,7 @@ from app.store.db import Database, database_epoch
 
 MOST_SKEW = 5.0  # seconds; leases go by the database's clock, signatures and expiries by this one's
 SILENT_SECONDS = 30.0
+API_SECONDS = 10.0  # its checks ask every part themselves
 
 
 class Finding(NamedTuple):
@@ -38,8 +40,14 @@ class Bad(Exception):  # noqa: N818  (a finding, not an accident)
         self.found, self.mend = found, mend
 
 
-def examine(settings: Settings, now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Every part in turn. What depends on the database is left out where that does not answer."""
+def examine(
+    settings: Settings, now: Callable[[], float] = time.time, *, url: str | None = None
+) -> Iterator[Finding]:
+    """Every part in turn. What depends on the database is left out where that does not answer.
+
+    Args:
+        url: where the API answers; the embedded one is looked for where the settings have it listen.
+    """
     yield from contradictions(settings)
     database = Database(settings.database_url)
     reached = _part("database", lambda: _database(database, settings))
@@ -51,6 +59,7 @@ def examine(settings: Settings, now: Callable[[], float] = time.time) -> Iterato
         yield _part("workers", lambda: _workers(database))
     yield _part("broker", lambda: _broker(settings))
     yield _part("storage", lambda: _storage(settings))
+    yield _part("api", lambda: _api(settings, url))
     database.engine.dispose()
 
 
@@ -220,6 +229,35 @@ def _storage(settings: Settings) -> str:
         )
     where = f"{settings.blob_url}, through " if settings.blob_url.startswith("s3:") else ""
     return f"{where}{settings.blob_dir}, {free / GIB:,.1f} GiB free"
+
+
+def _api(settings: Settings, url: str | None) -> str:
+    where = url or _listening(settings)
+    if where is None:
+        return "not checked: where it answers is not known here; give --url, or set DIFFIN_URL"
+    start = "start it (`diffin serve`, `diffin api`), or give the address it has: --url, DIFFIN_URL"
+    try:
+        alive = httpx.get(f"{where.rstrip('/')}/livez", timeout=API_SECONDS)
+        ready = httpx.get(f"{where.rstrip('/')}/readyz", timeout=API_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as problem:
+        raise Bad(f"does not answer at {where}: {_first_line(problem)}", start) from problem
+    if alive.status_code != 200 or '"alive"' not in alive.text:
+        raise Bad(f"what answers at {where} is another program ({alive.status_code})", start)
+    if ready.status_code != 200:
+        told = ready.json().get("detail", "") if "json" in ready.headers.get("content-type", "") else ""
+        raise Bad(
+            f"answers at {where}, but is not ready ({ready.status_code}): {told}",
+            "mend what it names; what is well here may be out of reach from its machine",
+        )
+    return f"answers at {where}"
+
+
+def _listening(settings: Settings) -> str | None:
+    """Where the API of this machine listens; None where it may be on another, or took a free port."""
+    if not settings.embedded or not settings.port:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  (all of them)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _first_line(problem: Exception) -> str:

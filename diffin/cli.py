@@ -23,6 +23,8 @@ class Commands(click.Group):
         except DiffinError as error:
             request = f"\n  request {error.request_id}" if error.request_id else ""
             raise click.ClickException(f"{error}{request}") from error
+        except BrokenPipeError:
+            raise  # who read the output has enough: click ends without a word
         except (OSError, ValueError) as error:  # TimeoutError too
             if context.invoked_subcommand in SERVER:
                 raise

@@ -19,6 +19,7 @@ from app.settings import Settings
 from app.store import keys, workers
 from app.store.db import Database
 from tests import servers, services
+from tests.receivers import receiving
 from tests.services import Service
 
 SECRET, KEY = "the secret", "the key"
@@ -33,6 +34,7 @@ def sound(database_url: str, redis_url: str, tmp_path: Path) -> dict[str, Any]:
         "secret_key": SecretStr(SECRET),
         "api_key": SecretStr(KEY),
         "max_upload_bytes": 1000,
+        "port": 0,  # where no API is looked for
     }
     if not database_url.startswith("sqlite"):
         settings["broker_url"] = redis_url
@@ -55,8 +57,8 @@ def beat(url: str, queues: tuple[str, ...] = ("cpu", "gpu"), version: str = "") 
 
 def found(settings: dict[str, Any], **changes: Any) -> dict[str, Finding]:
     """What is not well, by part."""
-    now = changes.pop("now", time.time)
-    return {one.part: one for one in examine(Settings(**settings | changes), now) if one.mend}
+    now, url = changes.pop("now", time.time), changes.pop("url", None)
+    return {one.part: one for one in examine(Settings(**settings | changes), now, url=url) if one.mend}
 
 
 def test_a_deployment_that_stands_has_no_findings(sound: dict[str, Any]) -> None:
@@ -128,16 +130,62 @@ def test_settings_that_contradict(sound: dict[str, Any]) -> None:
     assert "DIFFIN_WEBHOOK_LOG_DAYS" in found(sound, webhook_log_days=1)["settings"].mend
 
 
-def doctor(service: Service, **changes: str) -> subprocess.CompletedProcess[str]:
+def test_an_api_that_is_gone(sound: dict[str, Any]) -> None:
+    port = servers.free_port()
+    assert f"127.0.0.1:{port}" in found(sound, url=f"http://127.0.0.1:{port}")["api"].found
+    if sound["database_url"].startswith("sqlite"):
+        wrong = found(sound, port=port)["api"]
+        assert f"127.0.0.1:{port}" in wrong.found and "diffin serve" in wrong.mend
+        assert f"[::1]:{port}" in found(sound, port=port, host="::", api_key=SecretStr("k" * 9))["api"].found
+    else:  # it may be on any machine
+        told = [one for one in examine(Settings(**sound | {"port": port})) if one.part == "api"]
+        assert "DIFFIN_URL" in told[0].found and told[0].mend == ""
+
+
+def test_an_address_that_is_none_or_another_programs(sound: dict[str, Any]) -> None:
+    assert "--url" in found(sound, url="http://[")["api"].mend
+    with receiving() as other:
+        wrong = found(sound, url=other.url.rstrip("/"))["api"]
+    assert "another program" in wrong.found
+
+
+def test_an_api_that_is_not_ready(sound: dict[str, Any], tmp_path: Path) -> None:
+    service = services.prepared(tmp_path / "alone")
+    service.migrate()
+    with service.running("api", "api"):
+        services.wait_for_http(service)
+        wrong = found(sound, url=service.url)["api"]
+    assert "not ready (503)" in wrong.found and "no worker" in wrong.found
+
+
+COMMAND = [sys.executable, "-m", "diffin.cli", "doctor"]
+
+
+def doctor(service: Service, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:
     environment = service.environment | {f"DIFFIN_{name}": value for name, value in changes.items()}
-    command = [sys.executable, "-m", "diffin.cli", "doctor"]
+    command = [*COMMAND, *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=service.data_dir)
 
 
 def test_the_command_says_it_by_its_status(embedded_service: Service, tmp_path: Path) -> None:
     ran = doctor(embedded_service, MAX_UPLOAD_BYTES="1000")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "workers" in ran.stdout
+    assert "workers" in ran.stdout and f"answers at {embedded_service.url}" in ran.stdout
+    for way in ({"URL": "http://127.0.0.1:1"}, {"PORT": "1"}):
+        ran = doctor(embedded_service, MAX_UPLOAD_BYTES="1000", **way)
+        assert ran.returncode == 1 and "does not answer at http://127.0.0.1:1:" in ran.stdout
+    ran = doctor(embedded_service, "--url", "http://127.0.0.1:1/", MAX_UPLOAD_BYTES="1000")
+    assert ran.returncode == 1 and "does not answer at http://127.0.0.1:1/:" in ran.stdout
     ran = doctor(services.prepared(tmp_path / "empty"))
     assert ran.returncode == 1
     assert "diffin migrate" in ran.stdout
+
+
+def test_whoever_reads_its_output_may_stop(embedded_service: Service) -> None:
+    """`diffin doctor | head -1`."""
+    where: Any = {"env": embedded_service.environment, "cwd": embedded_service.data_dir, "text": True}
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **where) as ran:
+        assert ran.stdout is not None and ran.stderr is not None
+        ran.stdout.readline()
+        ran.stdout.close()
+        assert ran.stderr.read() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from diffin.commands.shared import (
     extra,
@@ -67,13 +68,18 @@ def worker(queues: str) -> None:
 
 
 @click.command()
-def doctor() -> None:
+@click.option("--url", help="Where the API answers; else DIFFIN_URL, or where the embedded one listens.")
+@click.pass_context
+def doctor(context: click.Context, url: str | None) -> None:
     """Check a deployment, part by part, and say what to mend; exits with 1 where something is wrong."""
+    above = context.find_root()
+    if url is None and above.get_parameter_source("url") is not ParameterSource.DEFAULT:
+        url = above.params["url"]
     with extra("server"):
         from app.doctor import examine
         from app.settings import Settings
     wrong = False
-    for part, found, mend in examine(Settings()):
+    for part, found, mend in examine(Settings(), url=url):
         wrong = wrong or bool(mend)
         click.echo(f"{'BAD' if mend else 'ok '}  {part:<10}  {found}")
         if mend:
