@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from app.store.db import Database, database_epoch
 
 MOST_SKEW = 5.0  # seconds; leases go by the database's clock, signatures and expiries by this one's
 SILENT_SECONDS = 30.0
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 API_SECONDS = 10.0  # its checks ask every part themselves
 
 
@@ -57,6 +59,8 @@ def examine(
         yield _part("clock", lambda: _clock(database, now))
         yield _part("keys", lambda: _keys(database, settings))
         yield _part("workers", lambda: _workers(database))
+        if settings.embedded:
+            yield _part("files", lambda: _files(settings))
     yield _part("broker", lambda: _broker(settings))
     yield _part("storage", lambda: _storage(settings))
     yield _part("api", lambda: _api(settings, url))
@@ -192,6 +196,16 @@ def _workers(database: Database) -> str:
             f"versions differ: {', '.join(others)}, here it is {ours}", "install one version everywhere"
         )
     return f"{len(alive)} alive, version {ours}, on {', '.join(sorted({one.device for one in alive}))}"
+
+
+def _files(settings: Settings) -> str:
+    """Those that the service makes now are its account's alone; older ones may not be."""
+    folder, file = settings.data_dir, settings.data_dir / "diffin.db"
+    if file.exists() and all(stat.S_IMODE(one.stat().st_mode) & OTHERS for one in (folder, file)):
+        raise Bad(
+            f"other accounts of this machine can read what lies in {folder}", f"run `chmod -R go= {folder}`"
+        )
+    return "are this account's alone"
 
 
 def _broker(settings: Settings) -> str:

@@ -5,6 +5,7 @@ One class for API and worker, so that both see the same database, broker and sto
 
 from __future__ import annotations
 
+import os
 import secrets
 from functools import cached_property
 from ipaddress import ip_address
@@ -253,8 +254,7 @@ def _kept(given: SecretStr | None, file: Path) -> str:
         return given.get_secret_value()
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with file.open("x") as new:
-            file.chmod(0o600)
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:  # noqa: PTH123  (a descriptor)
             new.write(f"diffin_{secrets.token_urlsafe(32)}")
     except FileExistsError:
         pass

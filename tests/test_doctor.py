@@ -107,6 +107,20 @@ def test_storage_that_is_full_or_is_no_folder(sound: dict[str, Any], tmp_path: P
     assert "DIFFIN_BLOB_URL" in wrong["storage"].mend
 
 
+def test_files_that_others_can_read(sound: dict[str, Any], tmp_path: Path) -> None:
+    if not sound["database_url"].startswith("sqlite"):
+        return
+    file = tmp_path / "diffin.db"
+    file.touch(0o644)
+    tmp_path.chmod(0o755)
+    wrong = found(sound)["files"]
+    assert f"chmod -R go= {tmp_path}" in wrong.mend
+    for private in (file, tmp_path):
+        private.chmod(private.stat().st_mode & 0o700)
+        assert "files" not in found(sound)
+        private.chmod(private.stat().st_mode | 0o55)
+
+
 def test_a_bucket_that_is_not_there(
     sound: dict[str, Any], s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

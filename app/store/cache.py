@@ -33,7 +33,7 @@ class Cache:
         self.folder, self._staging, self._most = folder, staging, most
         for inside in (folder, staging):
             inside.mkdir(parents=True, exist_ok=True)
-        self._locks = os.open(folder / "locks", os.O_RDWR | os.O_CREAT, 0o644)
+        self._locks = os.open(folder / "locks", os.O_RDWR | os.O_CREAT, 0o600)
         weakref.finalize(self, os.close, self._locks)
         self._holds: dict[int, int] = {}
         self._guard = threading.RLock()  # a path may be let go in the middle of holding another

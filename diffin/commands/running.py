@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 from click.core import ParameterSource
 
 from diffin.commands.shared import (
     extra,
 )
+
+
+def keep_private() -> None:
+    """What a service keeps is its account's alone: no other one may read the files and folders it makes."""
+    os.umask(0o077)
 
 
 @click.command()
@@ -43,6 +50,7 @@ def network(name: str, config: str, task: str) -> None:
 @click.command()
 def serve() -> None:
     """Run the whole service here: API and worker, until Ctrl-C or SIGTERM."""
+    keep_private()
     with extra("worker"):
         from app.embedded import serve as run
         from app.settings import Settings
@@ -52,6 +60,7 @@ def serve() -> None:
 @click.command()
 def api() -> None:
     """Run the HTTP front end alone."""
+    keep_private()
     with extra("server"):
         from app.embedded import api as run
         from app.settings import Settings
@@ -62,6 +71,7 @@ def api() -> None:
 @click.option("--queues", default="cpu,gpu", show_default=True, help="What to take work from.")
 def worker(queues: str) -> None:
     """Run a worker: one process, one unit of work at a time; any number may run."""
+    keep_private()
     with extra("worker"):
         from worker.main import run
     run([queue.strip() for queue in queues.split(",")])
@@ -72,6 +82,7 @@ def worker(queues: str) -> None:
 @click.pass_context
 def doctor(context: click.Context, url: str | None) -> None:
     """Check a deployment, part by part, and say what to mend; exits with 1 where something is wrong."""
+    keep_private()
     above = context.find_root()
     if url is None and above.get_parameter_source("url") is not ParameterSource.DEFAULT:
         url = above.params["url"]
@@ -90,6 +101,7 @@ def doctor(context: click.Context, url: str | None) -> None:
 @click.command()
 def migrate() -> None:
     """Bring the database to the newest schema."""
+    keep_private()
     with extra("server"):
         from app.settings import Settings
         from migrations import upgrade

@@ -28,7 +28,7 @@ Hash = Any
 @contextmanager
 def held(path: Path, span: Span) -> Iterator[int]:
     """A descriptor of the file, these bytes of it locked against every other writer; 409 if one has them."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not lock(descriptor, WRITE, *span):
             detail = "Another request is writing there just now; ask again in a moment."
