@@ -219,6 +219,8 @@ CASES = [
     Case("a constant in a file, in a function", "graph", _external_in_function, "external_data", "c"),
     Case("10,001 nodes", "graph", lambda: _chain("Relu", 10_001), "graph_too_large", "10,001", seed=False),
     Case("9,000 nodes in a row", "graph", lambda: _chain("Relu", 9000), READY, heavy=True, seed=False),
+    Case("a constant of nothing, by another overload", "graph", _built([node("Constant", [], ["c"], overload="c"), node("Add", ["x", "c"])]), "unsupported_operator", "Constant:c"),
+    Case("a constant of nothing, by another overload in a function", "graph", lambda: _function([node("Constant", [], ["c"], overload="c"), node("Add", ["x", "c"])]), "unsupported_operator", "Constant:c"),
     Case("functions: a billion nodes", "graph", lambda: _calls(9, 10), "graph_too_large"),
     Case("functions, 60 deep", "graph", lambda: _calls(60, 1), "graph_too_large", "too deep"),
     Case("a function that calls itself", "graph", lambda: _function([helper.make_node("F", ["x"], ["y"], domain="own")]), "graph_too_large", "in itself"),

@@ -60,9 +60,7 @@ def nodes_of(listed: Sequence[NodeProto]) -> tuple[tuple[Node, ...], Tensors]:
 def _supported(nodes: Iterable[NodeProto]) -> None:
     """Raises LoadError that names every operator there is no function for."""
     unknown = Counter(
-        node.op_type if node.domain in STANDARD else f"{node.domain}::{node.op_type}"
-        for node in nodes
-        if node.domain not in STANDARD or node.op_type not in (*OPERATORS, "Constant")
+        _called(node) for node in nodes if _called(node) not in OPERATORS and _called(node) != "Constant"
     )
     if unknown:
         names = [quoted(name) for name in sorted(unknown)]
@@ -73,6 +71,12 @@ def _supported(nodes: Iterable[NodeProto]) -> None:
             "that are.",
             [at(pointer(name), f"is used {unknown[name]} time(s)") for name in sorted(unknown)],
         )
+
+
+def _called(node: NodeProto) -> str:
+    """Its operator, with all that is not ONNX's own: of an overload the checker knows nothing."""
+    overload = f":{node.overload}" if node.overload else ""
+    return node.op_type + overload if node.domain in STANDARD else f"{node.domain}::{node.op_type}{overload}"
 
 
 def _added(constants: Tensors, near: str, tensor: TensorProto) -> str:
