@@ -20,9 +20,10 @@ from app.api.problems import PROBLEMS, responses
 from app.catalog import config_of
 from app.catalog.options import GRADIENT
 from app.settings import Settings
-from app.store import jobs
+from app.store import jobs, timings
 from app.store.blobs import BlobStore
-from app.store.tables import Checkpoint, Job, Trajectory
+from app.store.tables import Checkpoint, Trajectory
+from app.store.timings import Timing
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEMS)
 
@@ -31,6 +32,9 @@ TRAINING_VECTORS = (
     6  # weights, gradients and two moments, and the weights before the step with what it carried
 )
 SINGLE_GRADIENTS = 3 << 28  # bytes of single samples' gradients at a time, and of what is made of them
+
+
+Basis = Literal["trajectory", "architecture", "other_method"]
 
 
 class Estimate(BaseModel):
@@ -47,8 +51,9 @@ class Estimate(BaseModel):
         "states) have to fit, and the vectors as long as the parameters that the method takes anyway.",
         examples=[1074000000],
     )
-    basis: Literal["trajectory", "architecture"] | None = Field(
-        description="Whose last job `seconds` follows from: this trajectory's, or this network's."
+    basis: Basis | None = Field(
+        description="Whose last jobs `seconds` follows from: this trajectory's, or this network's, by the "
+        "same method; jobs by another method (`other_method`) tell no more than the order of magnitude."
     )
 
 
@@ -78,7 +83,9 @@ def _influence(
     memory += CHECKPOINTS * max((one.optimizer_file or {}).get("bytes", 0) for one in inputs.checkpoints)
     memory += SINGLE_GRADIENTS if method.forms_gradients else 0
     first = inputs.runs[0].trajectory
-    return _estimate(session, project_id, body.type, passes, memory, first.id, first.architecture)
+    return _estimate(
+        session, project_id, body.type, passes, memory, first.id, first.architecture, method.name
+    )
 
 
 def _training(session: Session, project_id: str, settings: Settings, body: TrainJobIn) -> Estimate:
@@ -120,34 +127,35 @@ def _estimate(
     memory: int,
     trajectory_id: str | None,
     architecture: dict[str, Any],
+    method: str | None = None,
 ) -> Estimate:
-    basis, timing = _last_timing(session, project_id, kind, trajectory_id, architecture)
+    basis, like = _like(session, project_id, kind, trajectory_id, architecture, method)
     return Estimate(
         forward_passes=passes,
-        seconds=timing["seconds"] * passes / timing["forward_passes"] if timing else None,
-        device=timing["device"] if timing else None,
+        seconds=timings.seconds(like, passes) if like else None,
+        device=like[0].device if like else None,
         memory_bytes=memory,
         basis=basis,
     )
 
 
-def _last_timing(
+def _like(
     session: Session,
     project_id: str,
     kind: str,
     trajectory_id: str | None,
     architecture: dict[str, Any],
-) -> tuple[Literal["trajectory", "architecture"] | None, dict[str, Any] | None]:
+    method: str | None,
+) -> tuple[Basis | None, list[Timing]]:
+    """The jobs that tell most: by the same method on the same run, on the same network; else by any."""
+    on: list[tuple[Basis, dict[str, Any]]] = [("architecture", {"architecture": architecture})]
     if trajectory_id is not None:
-        same = jobs.last_succeeded(session, project_id, kind, trajectory_id=trajectory_id)
-        if (timing := _timing(same)) is not None:
-            return "trajectory", timing
-    like = jobs.last_succeeded(session, project_id, kind, architecture=architecture)
-    if (timing := _timing(like)) is not None:
-        return "architecture", timing
-    return None, None
-
-
-def _timing(job: Job | None) -> dict[str, Any] | None:
-    timing: dict[str, Any] = ((job.result if job else None) or {}).get("timing") or {}
-    return timing if timing.get("forward_passes") and timing.get("seconds") is not None else None
+        on.insert(0, ("trajectory", {"trajectory_id": trajectory_id}))
+    tried = [(basis, where | {"method": method}) for basis, where in on]
+    if method is not None:
+        tried += [("other_method", where) for _, where in on]
+    for basis, where in tried:
+        last = jobs.last_succeeded(session, project_id, kind, timings.LAST, **where)
+        if found := timings.of(last):
+            return basis, found
+    return None, []

@@ -131,12 +131,14 @@ def last_succeeded(
     session: Session,
     project_id: str,
     kind: str,
+    limit: int,
     *,
     trajectory_id: str | None = None,
     architecture: dict[str, Any] | None = None,
-) -> Job | None:
-    """The latest success of a type on this trajectory, or on any of this architecture: what a next job may
-    cost.
+    method: str | None = None,
+) -> Sequence[Job]:
+    """The latest successes of a type on this trajectory, or on any of this architecture, by any method or by
+    this one: what a next job may cost.
     """
     query = select(Job).where(Job.project_id == project_id, Job.type == kind, Job.status == "succeeded")
     if trajectory_id is not None:
@@ -145,7 +147,9 @@ def last_succeeded(
         runs = select(Trajectory.id).where(_alike(Trajectory.architecture, architecture))
         over_such = Job.runs.any(JobTrajectory.trajectory_id.in_(runs))
         query = query.where(over_such | _alike(Job.request["architecture"], architecture))
-    return session.scalar(query.order_by(Job.finished_at.desc()).limit(1))
+    if method is not None:
+        query = query.where(Job.method["name"].as_string() == method)
+    return session.scalars(query.order_by(Job.finished_at.desc()).limit(limit)).all()
 
 
 def _alike(column: Any, architecture: dict[str, Any]) -> ColumnElement[bool]:

@@ -223,6 +223,8 @@ def test_seconds_follow_from_the_last_job_like_it(
     assert (same["seconds"], same["device"], same["basis"]) == (5.0, "cpu", "trajectory")
     like = estimate(service, inputs | {"trajectory_id": run(service, 10, 20)})
     assert (like["seconds"], like["basis"]) == (5.0, "architecture")
+    by_another = estimate(service, inputs, method={"name": "loss"})
+    assert (by_another["basis"], by_another["device"]) == ("other_method", "cpu")
     linear = {"architecture": {"name": "linear", "config": {"in_features": 4, "num_classes": 3}}}
     other = estimate(service, inputs | {"trajectory_id": run(service, 10, 20, **linear)})
     assert other["seconds"] is None
