@@ -1,15 +1,20 @@
 """Content-addressed bytes in a place of their own, named by rows that foreign keys protect.
 
 A file is written under a fresh name, then named by a row in the transaction that needs it. Bytes go only
-when no row names them: the row's deletion is tried first, and the database refuses while it is in use.
+when no row names them, which is looked for at the end of the transaction that let go of them.
+
+Blobs are locked after all else that a transaction locks: shared, by whoever keeps one; at the end and all at
+once, by whoever lets go of them. Of two that let go of the same content the later one finds it unnamed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,14 +22,18 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import uuid_utils
-from sqlalchemy import delete, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, func, select, union
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.store.db import after_commit, after_rollback, inserting
+from app.store.db import after_commit, after_rollback, at_end, inserting
 from app.store.places import Bucket, Folder, Place, age, synced
-from app.store.tables import Blob, Upload
+from app.store.tables import Base, Blob, Upload
 
+LET_GO = "let_go"  # of a transaction: digests
+LOCK_NOT_AVAILABLE = "55P03"
+PATIENCE = 10.0  # seconds until one waits for the locks of others as they come
+BATCH = 500  # digests in one question; one is asked of each table that names blobs
 log = logging.getLogger(__name__)
 
 
@@ -117,25 +126,24 @@ class BlobStore:
         return sha256
 
     def forget(self, session: Session, *digests: str | None) -> None:
-        """Deletes those of the blobs that nothing names any more; their files go after the commit.
-
-        What let go of them is best not written yet, see `hold`.
+        """Lets go of the blobs: those that nothing names at the end of the transaction are deleted then, and
+        their files after the commit.
         """
-        hold(session, *digests)
+        if LET_GO not in session.info:
+            session.info[LET_GO] = set()
+            at_end(session, partial(self._delete_unnamed, session))
+        session.info[LET_GO].update(filter(None, digests))
+
+    def _delete_unnamed(self, session: Session) -> None:
+        digests = sorted(session.info.pop(LET_GO))
         session.flush()
-        gone = []
-        for sha256 in filter(None, digests):
-            location = session.scalar(select(Blob.location).where(Blob.sha256 == sha256))
-            if location is None:
-                continue
-            try:
-                with session.begin_nested():
-                    session.execute(delete(Blob).where(Blob.sha256 == sha256))
-            except IntegrityError:
-                continue
-            gone.append(location)
+        location = _held(session, digests)
+        named = _named(session, digests)
+        gone = [sha256 for sha256 in location if sha256 not in named]
+        for some in _batches(gone):
+            session.execute(delete(Blob).where(Blob.sha256.in_(some)))
         if gone:
-            after_commit(session, partial(self._remove, *gone))
+            after_commit(session, partial(self._remove, *(location[sha256] for sha256 in gone)))
 
     def collect(self, session: Session, older_than: float = 24 * 3600) -> int:
         """Removes files that no row names and that are older than `older_than` seconds; returns how many."""
@@ -199,15 +207,51 @@ def _fresh(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}-{uuid_utils.uuid7()}"
 
 
-def hold(session: Session, *digests: str | None) -> None:
-    """Locks blobs before what names them is taken away, for the one transaction that may delete them.
+def _held(session: Session, digests: Sequence[str]) -> dict[str, str]:
+    """The locations of the blobs, locked, so that nobody names one or deletes it meanwhile.
 
-    Of two that both took it away first, neither would see the other's: each would take the blob for named, or
-    wait for the other one for ever.
+    Whoever keeps a blob holds it until his transaction ends, and may let go of another one then. So nobody
+    waits here with some of the locks in his hand: he has all of them at once, or tries again.
     """
-    with session.no_autoflush:
-        wanted = Blob.sha256.in_(filter(None, digests))
-        session.execute(select(Blob.sha256).where(wanted).order_by(Blob.sha256).with_for_update())
+    query = select(Blob.sha256, Blob.location).order_by(Blob.sha256)
+    wanted = [query.where(Blob.sha256.in_(some)) for some in _batches(digests)]
+    end = time.monotonic() + PATIENCE
+    while session.get_bind().dialect.name == "postgresql" and time.monotonic() < end:
+        try:
+            with session.begin_nested():
+                return {
+                    sha256: location
+                    for one in wanted
+                    for sha256, location in session.execute(one.with_for_update(nowait=True))
+                }
+        except OperationalError as busy:
+            if getattr(busy.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+        time.sleep(random.uniform(0.005, 0.025))  # noqa: S311  (hides nothing)
+    return {sha256: location for one in wanted for sha256, location in session.execute(one.with_for_update())}
+
+
+def _named(session: Session, digests: Sequence[str]) -> set[str]:
+    """Which of the blobs a row names, of whatever table. What others have not committed counts as it was:
+    they look in their turn.
+
+    Asked before any is deleted: the database's own check of the foreign keys would wait for those others.
+    """
+    columns = [
+        column
+        for table in Base.metadata.sorted_tables
+        for column in table.columns
+        if any(key.target_fullname == "blobs.sha256" for key in column.foreign_keys)
+    ]
+    found = (
+        session.scalars(union(*(select(column).where(column.in_(some)) for column in columns)))
+        for some in _batches(digests)
+    )
+    return {sha256 for some in found for sha256 in some}
+
+
+def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (digests[start : start + BATCH] for start in range(0, len(digests), BATCH))
 
 
 def digest(path: Path) -> str:

@@ -102,6 +102,8 @@ class Database:
             try:
                 with session.begin():
                     yield session
+                    for act in session.info.pop("at_end", []):
+                        act()
                     session.info["committing"] = True
             except BaseException:
                 # whether a commit that broke off was done, SQLite knows, a server out of reach may not
@@ -130,6 +132,11 @@ class Database:
 
 def ring_after_commit(session: Session, *messages: Message) -> None:
     session.info.setdefault("messages", []).extend(messages)
+
+
+def at_end(session: Session, act: Callable[[], None]) -> None:
+    """`act` once all else of this transaction is done, before its commit: for what others may wait for."""
+    session.info.setdefault("at_end", []).append(act)
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:

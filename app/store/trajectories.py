@@ -156,7 +156,7 @@ def set_order(
     """
     if trajectory.batch_order is not None:
         delete_order(session, blobs, trajectory.batch_order)
-    blob = blobs.keep(session, staged, sha256)  # now: it may be the same content, which has just been let go
+    blob = blobs.keep(session, staged, sha256)
     order = BatchOrder(
         id=new_id("bo"), trajectory_id=trajectory.id, status="validating", blob=blob, sha256=blob, **values
     )

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, CursorResult, Update, delete, func, select
 from sqlalchemy.orm import Session
 from structlog.contextvars import get_contextvars
 
-from app.store import blobs, workers
+from app.store import workers
 from app.store.db import Message, database_epoch, epoch, ring_after_commit, utcnow
 from app.store.tables import Turn, Work
 
@@ -288,7 +288,6 @@ def drop(session: Session, subject: str, *, but_running: bool = False) -> list[s
         where.append(Work.status != "running")
     session.flush()
     found = session.scalars(select(Work.result_blob).where(*where, Work.result_blob.is_not(None))).all()
-    blobs.hold(session, *found)
     session.execute(delete(Work).where(*where))
     session.execute(delete(Turn).where(Turn.whose == subject))
     return [blob for blob in found if blob]
