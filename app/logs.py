@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
+from structlog.processors import CallsiteParameter
 
 from app.settings import Settings
 
@@ -27,6 +28,8 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if settings.api_processes > 1:  # which of them it was
+        shared.append(structlog.processors.CallsiteParameterAdder([CallsiteParameter.PROCESS]))
     if settings.log_format == "json":
         last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:

@@ -80,11 +80,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     celery = queue.producer(settings)
     app.state.settings = settings
     app.state.celery = celery
-    app.state.database = Database(settings.database_url, partial(queue.ring, celery))
+    ring = partial(queue.ring, celery)
+    app.state.database = Database(settings.database_url, ring, settings.api_processes)
     app.state.blobs = blobs.opened(settings.blob_url, settings.blob_dir, settings.blob_cache_bytes)
-    app.state.requests = Buckets(settings.requests_per_second, settings.request_burst)
+    shared = settings.api_shared
+    app.state.requests = Buckets(
+        settings.requests_per_second, settings.request_burst, shared and shared / "requests"
+    )
     app.state.digests = Digests()
-    app.state.metrics = Metrics(app.state.database, app.state.blobs, health.alive_seconds(settings))
+    app.state.metrics = Metrics(app.state.database, app.state.blobs, health.alive_seconds(settings), shared)
 
     for noun in (
         capabilities,
@@ -116,7 +120,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(noun.router)
     docs.install(app)
     problems.install(app)
-    ui.install(app)
+    ui.install(app, shared)
 
     app.add_middleware(Heads)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.body_seconds)
@@ -132,7 +136,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    await run_in_threadpool(_prepare, app.state.settings, app.state.database)
+    if app.state.settings.api_shared is None:  # else the parent has
+        await run_in_threadpool(_prepare, app.state.settings, app.state.database)
     yield
     app.state.celery.close()
     app.state.database.engine.dispose()

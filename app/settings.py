@@ -5,8 +5,8 @@ One class for API and worker, so that both see the same database, broker and sto
 
 from __future__ import annotations
 
-import os
 import secrets
+from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    api_processes: int = Field(1, ge=1, le=64, description="Processes of `diffin api`, on that one port.")
+    api_shared: Path | None = Field(None, description="The folder that they share, made by their parent.")
     api_key: SecretStr | None = Field(
         None, description="The first admin key; else generated and kept in data_dir."
     )
@@ -92,7 +94,7 @@ class Settings(BaseSettings):
     )
     head_seconds: float = Field(20.0, gt=0, description="How long a request's headers may take to arrive.")
     requests_per_second: float = Field(
-        100.0, gt=0, description="Requests of one key, on average; of each API process."
+        100.0, gt=0, description="Requests of one key, on average; of each `diffin api`."
     )
     request_burst: int = Field(500, ge=1, description="Requests of one key at once.")
     sqlite_samples: int = Field(
@@ -253,9 +255,11 @@ def _kept(given: SecretStr | None, file: Path) -> str:
     if given is not None:
         return given.get_secret_value()
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:  # noqa: PTH123  (a descriptor)
-            new.write(f"diffin_{secrets.token_urlsafe(32)}")
-    except FileExistsError:
-        pass
+    if not file.exists():
+        whole = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+        whole.touch(mode=0o600)
+        whole.write_text(f"diffin_{secrets.token_urlsafe(32)}")
+        with suppress(FileExistsError):  # of processes that start at once, the first one's counts
+            file.hardlink_to(whole)
+        whole.unlink()
     return file.read_text().strip()

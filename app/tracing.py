@@ -32,7 +32,8 @@ def begin(service: str) -> None:
     except ImportError as missing:
         log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but %s: pip install 'diffin[otel]'", missing)
         return
-    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    mine: dict[str, str | int] = {"service.name": service, "process.pid": os.getpid()}
+    provider = TracerProvider(resource=Resource.create(mine))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     _tracer.append(trace.get_tracer("diffin"))

@@ -1,11 +1,11 @@
-"""The service under load, on PostgreSQL and Redis with one API process and one worker.
+"""The service under load, on PostgreSQL and Redis with two API processes (--processes) and one worker.
 
 First 200 requests a second for 5 minutes, nine reads to one new job, while the worker is busy with the jobs:
 no error is asked, and p99 is printed; each request counts from the moment it was due. Then 10,000 queued
 jobs, tiny ones, are drained: a job of the last tenth should cost what one of the first costs, by the clock
 and in the processors' time of worker and database. With --quick 30 seconds and 300 jobs.
 
-    python benchmarks/load.py [--quick] [--rate 200] [--seconds 300] [--queued 10000]
+    python benchmarks/load.py [--quick] [--rate 200] [--seconds 300] [--queued 10000] [--processes 2]
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from app.store.db import Database  # noqa: E402
 from app.store.tables import Job  # noqa: E402
 from benchmarks.lab.bars import bar, parser, table  # noqa: E402
 from benchmarks.lab.load import Asked, Connection, Request, at_a_rate, errors, milliseconds  # noqa: E402
-from tests import servers, services, walk  # noqa: E402
+from tests import front_ends, servers, services, walk  # noqa: E402
 from tests.chaos.processes import children  # noqa: E402
 from tests.services import Service  # noqa: E402
 
-RATE, SECONDS, QUEUED = 200.0, 300.0, 10_000
+RATE, SECONDS, QUEUED, PROCESSES = 200.0, 300.0, 10_000, 2
 QUICK = 30.0, 300
 CLIENTS, SENDERS, READS = 64, 8, 9
 FLAT = 1.2
@@ -160,10 +160,12 @@ def main() -> None:
     cli.add_argument("--rate", type=float, default=RATE)
     cli.add_argument("--seconds", type=float)
     cli.add_argument("--queued", type=int)
+    cli.add_argument("--processes", type=int, default=PROCESSES, help="of the API (%(default)s)")
     asked = cli.parse_args()
     seconds = asked.seconds or (QUICK[0] if asked.quick else SECONDS)
     queued = asked.queued or (QUICK[1] if asked.quick else QUEUED)
     many = {"REQUESTS_PER_SECOND": "1000000", "REQUEST_BURST": "1000000", "LOG_LEVEL": "WARNING"}
+    many["API_PROCESSES"] = str(asked.processes)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server, redis = stack.enter_context(servers.postgres()), stack.enter_context(servers.redis_server())
@@ -178,14 +180,18 @@ def main() -> None:
         with service.running("api", "api"):
             with service.running("worker 1", "worker"):
                 service.wait_until_ready()
+                front_ends.wait_for_all(service, asked.processes)
                 body = inputs(service)
                 with service.client() as http:
                     scored = walk.ok(http.post("/v1/jobs", content=body, headers=JSON), 202)["id"]
                     assert walk.finished(http, scored)["status"] == "succeeded"
                 following = mixed(service, body, scored)
                 load = at_a_rate(service.url, service.key, CLIENTS, asked.rate, seconds, following)
+                began = computed(service.process.pid)
                 found = asyncio.run(load)
+                each = 1000 * (computed(service.process.pid) - began) / len(found)
             told(found, seconds)
+            print(f"{each:.1f} ms of a processor each, of the API", flush=True)
             with database.transaction() as session:  # what the worker has not come to is no part of the next
                 before = session.execute(select(func.count()).where(Job.status == "succeeded")).scalar_one()
                 waiting = session.execute(select(func.count()).where(Job.status != "succeeded")).scalar_one()

@@ -130,7 +130,7 @@ def embedded_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
 def production_service(
     tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, redis_server: str
 ) -> Iterator[Service]:
-    """API and two workers on PostgreSQL and Redis, shared by the tests of the session."""
-    folder = tmp_path_factory.mktemp("production")
-    with postgres.fresh() as url, services.production(folder, url, f"{redis_server}/0") as service:
+    """An API of two processes and two workers on PostgreSQL and Redis, shared by the tests of the session."""
+    folder, redis = tmp_path_factory.mktemp("production"), f"{redis_server}/0"
+    with postgres.fresh() as url, services.production(folder, url, redis, API_PROCESSES="2") as service:
         yield service

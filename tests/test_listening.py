@@ -11,6 +11,7 @@ import pytest
 
 from app.settings import Settings
 
+ROOT = Path(__file__).parents[1]
 STRONG = "5e8c0b1f7a3d9264e1c7"
 
 
@@ -55,6 +56,36 @@ def test_the_first_key_may_stand_in_a_file(tmp_path: Path) -> None:
     assert settings(tmp_path, api_key_file=file).first_key == STRONG
     with pytest.raises(ValueError, match="not both"):
         settings(tmp_path, api_key_file=file, api_key=STRONG)
+
+
+AT_ONCE = """
+import os, pathlib, sys
+from app.settings import Settings
+for turn in range(100):
+    folder = pathlib.Path(sys.argv[1], str(turn))
+    mine, (wait, go) = Settings(data_dir=folder), os.pipe()
+    started = [pid for pid in (os.fork() for _ in range(3)) if pid]
+    os.close(go)  # the last one to close it lets all go
+    os.read(wait, 1)
+    os.write(1, f"{turn} {mine.first_key}\\n".encode())
+    os.close(wait)
+    if len(started) < 3:
+        os._exit(0)
+    for pid in started:
+        os.waitpid(pid, 0)
+"""
+
+
+def test_processes_that_make_a_key_at_once_make_one(tmp_path: Path) -> None:
+    """Eight of them: who comes second must find all of it."""
+    command = [sys.executable, "-c", AT_ONCE, str(tmp_path)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line.partition(" ") for line in told.splitlines()]
+    for turn in {turn for turn, _, _ in lines}:
+        keys = {key for of, _, key in lines if of == turn}
+        assert len(keys) == 1 and len(keys.pop()) > 40
+        (kept,) = (tmp_path / turn).iterdir()
+        assert kept.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("command", ["api", "serve"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.store import figures, jobs, webhooks, work, workers
@@ -19,16 +21,22 @@ OUTCOMES = ("accepted", "refused", "unanswered")
 
 
 class Metrics:
-    """Requests as they pass; jobs, queues, workers, webhooks and storage as they are when asked."""
+    """Requests as they pass; jobs, queues, workers, webhooks and storage as they are when asked.
 
-    def __init__(self, database: Database, blobs: BlobStore, alive_seconds: float) -> None:
+    Args:
+        shared: the folder of several processes' counts; told are those of all, the dead included.
+    """
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, alive_seconds: float, shared: Path | None = None
+    ) -> None:
         self.registry = CollectorRegistry()
-        labels = ["method", "route"]
-        self._requests = Counter(
-            "diffin_requests", "Requests answered.", [*labels, "status"], registry=self.registry
-        )
+        if shared is not None:
+            MultiProcessCollector(self.registry, str(shared))  # type: ignore[no-untyped-call]
+        own, labels = self.registry if shared is None else None, ["method", "route"]
+        self._requests = Counter("diffin_requests", "Requests answered.", [*labels, "status"], registry=own)
         self._seconds = Histogram(
-            "diffin_request_seconds", "Seconds from request to answer.", labels, registry=self.registry
+            "diffin_request_seconds", "Seconds from request to answer.", labels, registry=own
         )
         self.registry.register(_Stored(database, blobs, alive_seconds))
 

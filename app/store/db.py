@@ -30,6 +30,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 SQLITE_AWAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
 
+CONNECTIONS, LEAST_CONNECTIONS = 40, 5  # to the database: of a process, and of one of many
 MOST_IDLE_SECONDS = 120  # of a transaction that says nothing to the server
 
 Json = JSON().with_variant(JSONB(), "postgresql")
@@ -89,10 +90,14 @@ def utcnow() -> datetime:
 
 
 class Database:
-    """Transactions on one engine; messages queued in a transaction are rung after its commit."""
+    """Transactions on one engine; messages queued in a transaction are rung after its commit.
 
-    def __init__(self, url: str, ring: Ring | None = None) -> None:
-        self.engine = connect(url)
+    Args:
+        processes: how many share the connections that one would have alone.
+    """
+
+    def __init__(self, url: str, ring: Ring | None = None, processes: int = 1) -> None:
+        self.engine = connect(url, max(CONNECTIONS // processes, LEAST_CONNECTIONS))
         self.ring = ring
 
     @contextmanager
@@ -149,10 +154,13 @@ def after_rollback(session: Session, act: Callable[[], None]) -> None:
     session.info.setdefault("after_rollback", []).append(act)
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, connections: int = CONNECTIONS) -> Engine:
     """An engine on SQLite (WAL, foreign keys on, writers queue up) or PostgreSQL (psycopg 3)."""
     if not url.startswith("sqlite"):
-        engine = create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_recycle=1800)
+        kept = connections // 2
+        engine = create_engine(
+            url, pool_size=kept, max_overflow=connections - kept, pool_pre_ping=True, pool_recycle=1800
+        )
         event.listen(engine, "connect", _prepare_postgresql)
         return engine
     engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False}, pool_size=40)

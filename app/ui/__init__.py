@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import FastAPI
 
 from app.ui import (
@@ -25,10 +27,12 @@ from app.ui import (
 from app.ui.shell import ASSETS, STATIC, Static
 
 
-def install(app: FastAPI) -> None:
-    """Adds the page to the application, after its own problems are installed."""
+def install(app: FastAPI, shared: Path | None = None) -> None:
+    """Adds the page to the application, after its own problems are installed; `shared` is a folder that the
+    processes of the API share.
+    """
     app.mount(ASSETS, Static(directory=STATIC), name="ui-static")
-    app.state.sign_in_attempts = sign_in.attempts()
+    app.state.sign_in_attempts = sign_in.attempts(shared)
     for part in (
         sign_in,
         overview,

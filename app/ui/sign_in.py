@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 from math import ceil
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
@@ -27,9 +28,9 @@ Next = Annotated[str, Query(alias="next")]
 SessionToken = Annotated[str | None, Depends(cookie)]
 
 
-def attempts() -> Buckets:
+def attempts(shared: Path | None = None) -> Buckets:
     """What limits the attempts of an address."""
-    return Buckets(FAILURES_A_MINUTE / 60, FAILURES_A_MINUTE)
+    return Buckets(FAILURES_A_MINUTE / 60, FAILURES_A_MINUTE, shared and shared / "sign-ins")
 
 
 @router.get("/sign-in")

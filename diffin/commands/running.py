@@ -59,10 +59,10 @@ def serve() -> None:
 
 @click.command()
 def api() -> None:
-    """Run the HTTP front end alone."""
+    """Run the HTTP front end alone, in DIFFIN_API_PROCESSES processes."""
     keep_private()
     with extra("server"):
-        from app.embedded import api as run
+        from app.front_end import run
         from app.settings import Settings
     run(Settings())
 

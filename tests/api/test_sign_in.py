@@ -11,7 +11,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 
-from app.api.buckets import Buckets
 from app.store import keys, sessions
 from app.store.db import Database, utcnow
 from app.store.tables import ApiKey, WebSession
@@ -270,30 +269,6 @@ def test_answers_let_browsers_run_nothing_of_others(browser: httpx.Client) -> No
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
     assert browser.get("/sign-in").headers["cache-control"] == "no-store"
-
-
-# ---------------------------------------------------------------- buckets
-def test_a_bucket_has_its_burst_and_refills(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr("app.api.buckets.time.monotonic", lambda: clock[0])
-    buckets = Buckets(rate=2, burst=3)
-    assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
-    assert buckets.take("b") == 0
-    clock[0] += 0.5
-    assert [buckets.take("a") > 0 for _ in range(2)] == [False, True]
-    clock[0] += 100
-    assert [buckets.take("a") for _ in range(4)] == [0, 0, 0, 0.5]
-
-
-def test_buckets_forget_names_but_not_those_that_took_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.api.buckets.MOST_NAMES", 10)
-    buckets = Buckets(rate=0.001, burst=5)
-    for _ in range(5):
-        buckets.take("guesser")
-    for n in range(100):
-        buckets.take(f"other {n}")
-    assert buckets.take("guesser") > 0
-    assert len(buckets._full_at) <= 10
 
 
 # ---------------------------------------------------------------- both databases
