@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
-from app import queue
+from app import queue, reach, uris
 from app.settings import GIB, Settings
 from app.store import blobs, keys, workers
 from app.store.db import Database, database_epoch
@@ -63,6 +64,8 @@ def examine(
             yield _part("files", lambda: _files(settings))
     yield _part("broker", lambda: _broker(settings))
     yield _part("storage", lambda: _storage(settings))
+    for prefix in uris.prefixes(settings.uri_prefixes):
+        yield _part("store", partial(_store, settings, prefix))
     yield _part("api", lambda: _api(settings, url))
     database.engine.dispose()
 
@@ -243,6 +246,18 @@ def _storage(settings: Settings) -> str:
         )
     where = f"{settings.blob_url}, through " if settings.blob_url.startswith("s3:") else ""
     return f"{where}{settings.blob_dir}, {free / GIB:,.1f} GiB free"
+
+
+def _store(settings: Settings, prefix: str) -> str:
+    try:
+        reach.check(settings, prefix)
+    except OSError as problem:
+        raise Bad(
+            f"{prefix} cannot be read from: {_first_line(problem)}",
+            "mount the folder, or see to the AWS_… variables or DIFFIN_URI_ALLOW, here and for workers; or "
+            "take the prefix out of DIFFIN_URI_PREFIXES",
+        ) from problem
+    return f"{prefix} answers"
 
 
 def _api(settings: Settings, url: str | None) -> str:

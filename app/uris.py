@@ -60,6 +60,12 @@ def of_project(allowed: Iterable[str], project_id: str) -> tuple[str, ...]:
     return tuple(prefix.replace(PROJECT, project_id) for prefix in allowed)
 
 
+def top_of(prefix: str) -> str:
+    """What the prefixes of all projects lie below."""
+    top = prefix.partition(PROJECT)[0]
+    return top[: top.rindex("/") + 1]
+
+
 def named(uri: str, allowed: Sequence[str]) -> Named:
     """The file that a `uri` names.
 
@@ -91,8 +97,7 @@ def refuse_own(allowed: Iterable[str], own: Iterable[Path], blob_url: str) -> No
     """
     own, blobs = [path.resolve() for path in own], f"{blob_url.rstrip('/')}/"
     for prefix in allowed:
-        top = prefix.partition(PROJECT)[0]
-        top = top[: top.rindex("/") + 1]
+        top = top_of(prefix)
         if top.startswith("file:"):
             folder = Path(top.removeprefix("file://")).resolve()
             within = (one for one in own if folder in (one, *one.parents) or one in folder.parents)

@@ -37,6 +37,7 @@ class Dataset:
     name: str
     status: str
     format: str | None = None
+    uri: str | None = None
     bytes: int | None = None
     sha256: str | None = None
     num_samples: int | None = None
@@ -61,6 +62,7 @@ class Checkpoint:
     step: int
     status: str
     trajectory_id: str | None = None
+    uri: str | None = None
     learning_rate: float | None = None
     learning_rates: tuple[float, ...] | None = None
     optimizer_file: Json | None = None

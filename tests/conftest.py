@@ -121,8 +121,9 @@ def blobs(tmp_path: Path) -> BlobStore:
 # ---------------------------------------------------------------- services
 @pytest.fixture(scope="session")
 def embedded_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """`diffin serve` on SQLite, shared by the tests of the session."""
-    with services.embedded(tmp_path_factory.mktemp("embedded")) as service:
+    """`diffin serve` on SQLite, shared by the tests of the session; a folder holds files to name by `uri`."""
+    sets = f"file://{tmp_path_factory.mktemp('sets')}/"
+    with services.embedded(tmp_path_factory.mktemp("embedded"), URI_PREFIXES=sets) as service:
         yield service
 
 

@@ -35,6 +35,11 @@ class Service:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
+    def sets(self) -> Path:
+        """The folder that clients may name files in by `uri`, where there is one."""
+        return Path(self.environment["DIFFIN_URI_PREFIXES"].removeprefix("file://"))
+
+    @property
     def process(self) -> subprocess.Popen[bytes]:
         """The one that answers HTTP."""
         return self.processes["api"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -203,3 +204,26 @@ def test_whoever_reads_its_output_may_stop(embedded_service: Service) -> None:
         ran.stdout.readline()
         ran.stdout.close()
         assert ran.stderr.read() == ""
+
+
+def test_stores_that_do_not_answer(
+    sound: dict[str, Any], s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "teams").mkdir()
+    for name, value in servers.s3_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    httpx.put(f"{s3_server}/doctor-sets").raise_for_status()
+    at, data = f"file://{tmp_path}", {"data_dir": tmp_path / "own"}
+    kept = {"database_url": sound["database_url"], "blob_url": f"{at}/blobs"}
+    if "sqlite" in kept["database_url"]:  # which must not lie below what clients may read
+        kept["database_url"] = f"sqlite:///{tmp_path / 'kept.db'}"
+        shutil.copy(sound["database_url"].removeprefix("sqlite:///"), tmp_path / "kept.db")
+    good = f"{at}/sets/,{at}/teams/{{project}}/,s3://doctor-sets/a/,http://127.0.0.1/x/"
+    sound |= data | kept | {"uri_allow": "127.0.0.0/8"}
+    assert found(sound, uri_prefixes=good) == {}
+    for wrong in (f"{at}/absent/", "http://169.254.169.254/x/"):
+        finding = found(sound, uri_prefixes=f"{good},{wrong}")["store"]
+        assert wrong in finding.found and "DIFFIN_URI_PREFIXES" in finding.mend
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers.free_port()}")
+    assert "s3://doctor-sets/a/" in found(sound, uri_prefixes=good)["store"].found

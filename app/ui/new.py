@@ -22,6 +22,7 @@ from app.api.problems import ApiProblem, refused_body
 from app.api.quotas import refuse_job
 from app.api.resources import NO_NUL
 from app.catalog import METHODS
+from app.settings import Settings
 from app.store import datasets, pages, trajectories, uses
 from app.store.tables import Dataset, Trajectory
 from app.ui.proposals import propose
@@ -55,6 +56,7 @@ def show(
     request: Request,
     caller: PageCaller,
     database: Db,
+    settings: Config,
     way: Way = "checkpoints",
     trajectory_id: Chosen = "",
     train_dataset_id: Chosen = "",
@@ -67,7 +69,7 @@ def show(
         "query_dataset_id": query_dataset_id,
     }
     with database.snapshot() as session:
-        return _form(request, session, caller, way, chosen)
+        return _form(request, session, settings, caller, way, chosen)
 
 
 @router.get("/datasets/{dataset_id}/proposal")
@@ -115,7 +117,7 @@ def start(
             return RedirectResponse(f"/jobs/{job.id}", 303)
     except ApiProblem as problem:
         with database.snapshot() as session:
-            return _form(request, session, caller, asked.way, asked.model_dump(), problem)
+            return _form(request, session, settings, caller, asked.way, asked.model_dump(), problem)
 
 
 def _body(session: Session, project_id: str, asked: Asked) -> Any:
@@ -183,6 +185,7 @@ def _number(text: str, kind: type[int] | type[float], proposed: float) -> Any:
 def _form(
     request: Request,
     session: Session,
+    settings: Settings,
     caller: Visitor,
     way: Way,
     asked: Mapping[str, str],
@@ -206,6 +209,7 @@ def _form(
         trained=TRAINED,
         endings=",".join([*OTHER_ENDINGS, *TAR]),
         arrays=",".join(ARRAYS),
+        prefixes=settings.uri_prefixes_of(caller.project_id),
         errors=errors,
         problem=problem,
     )

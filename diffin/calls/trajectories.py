@@ -64,14 +64,17 @@ class TrajectoryCalls(UploadCalls):
     def upload_checkpoint(
         self,
         trajectory: str | Trajectory,
-        path: str | Path,
+        path: str | Path | None = None,
         *,
         step: int,
+        uri: str | None = None,
         learning_rate: float | Sequence[float] | None = None,
         optimizer_file: str | Path | None = None,
+        optimizer_uri: str | None = None,
         progress: Sent | None = None,
     ) -> Checkpoint:
-        """Sends the state after `step` optimizer steps (safetensors), and what the optimizer carried there.
+        """Sends the state after `step` optimizer steps (safetensors) and what the optimizer carried there, or
+        has the service fetch them by their uri, as data sets are.
 
         `learning_rate` is that of the steps since the checkpoint before: one number, or a list, one a step;
         None for the initial state, step 0. Large files go in parts, as those of data sets do.
@@ -81,13 +84,16 @@ class TrajectoryCalls(UploadCalls):
             told["learning_rates"] = [float(one) for one in learning_rate]
         elif learning_rate is not None:
             told["learning_rate"] = float(learning_rate)
+        told |= {"uri": uri} if uri else {}
+        told |= {"optimizer_uri": optimizer_uri} if optimizer_uri else {}
         where = f"/v1/trajectories/{id_of(trajectory)}/checkpoints"
-        files = {"file": Path(path)} | ({"optimizer_file": Path(optimizer_file)} if optimizer_file else {})
-        if all(one.stat().st_size <= uploads.PARTS_ABOVE for one in files.values()):
+        given = {"file": path, "optimizer_file": optimizer_file}
+        files = {part: Path(one) for part, one in given.items() if one is not None}
+        if path is not None and all(one.stat().st_size <= uploads.PARTS_ABOVE for one in files.values()):
             form = {field: json.dumps(one) for field, one in told.items()}
             upload = Upload(files.pop("file"), progress, files)
             return self._read(Checkpoint, self._transport.send("POST", where, form=form, upload=upload))
-        sent = {"upload_id": self.upload_file(path, progress=progress)}
+        sent = {"upload_id": self.upload_file(path, progress=progress)} if path is not None else {}
         if optimizer_file:
             sent["optimizer_upload_id"] = self.upload_file(optimizer_file)
         body = told | {field: one.id for field, one in sent.items()}

@@ -24,7 +24,7 @@ from diffin.progress import waiting
 
 
 @click.command()
-@click.option("--train", required=True, help="Training set: a file, or the id of one uploaded (ds_…).")
+@click.option("--train", required=True, help="Training set: a file, its uri (s3://…), or an id (ds_…).")
 @click.option("--query", help="Query set, likewise: whose loss is asked about.")
 @described
 @click.option(
@@ -71,7 +71,7 @@ def submit(
 
 
 @click.command()
-@click.option("--data", required=True, help="Training set: a file, or the id of one uploaded (ds_…).")
+@click.option("--data", required=True, help="Training set: a file, its uri (s3://…), or an id (ds_…).")
 @click.option("--query", help="Query set, likewise: how well it does there is told at the end.")
 @described
 @click.option("--architecture", help="Name of a registered network; see `GET /v1/architectures`.")
@@ -121,7 +121,7 @@ def train(
 
 
 @click.command()
-@click.option("--train", "data", required=True, help="Training set: a file, or the id of one (ds_…).")
+@click.option("--train", "data", required=True, help="Training set: a file, its uri, or an id (ds_…).")
 @click.option("--query", required=True, help="Query set, likewise.")
 @described
 @click.option("--trajectory", required=True, help="A Recorder's folder, or the id of one uploaded (tr_…).")

@@ -83,7 +83,7 @@ def described(command: Any) -> Any:
 def data_sets(
     client: Diffin, train: str, query: str | None, columns: str | None, tokenizer: str | None
 ) -> tuple[Dataset, Dataset | None]:
-    """The training set and the query set, each a file that is sent, or an id.
+    """The training set and the query set, each a file that is sent or named by its uri, or an id.
 
     `columns` and `tokenizer` tell of the training set; a query set is read like it, so that names and
     categories mean the same, unless one of the two holds arrays.
@@ -111,6 +111,8 @@ def _is_id(given: str) -> bool:
 def _data_set(client: Diffin, given: str, **told: Any) -> Dataset:
     if _is_id(given):
         return client.dataset(given)
+    if "://" in given and not Path(given).exists():
+        return client.upload_dataset(uri=given, **told)
     if not Path(given).exists():
         raise click.BadParameter(f"there is no file {given}, and the id of a data set begins with ds_")
     with sending(f"sending {Path(given).name}", err) as progress:

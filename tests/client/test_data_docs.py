@@ -35,6 +35,7 @@ def test_every_example_of_the_page(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tokenizer().save("tokenizer.json")
+    (embedded_service.sets / "train.csv").write_text("age,job,income\n39,clerk,low\n50,baker,high\n")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) >= len(FORMATS)
     with Diffin(embedded_service.url, embedded_service.key) as client:

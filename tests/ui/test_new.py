@@ -38,6 +38,10 @@ def test_the_address_fills_the_form_in(http: httpx.Client, explored: Explored) -
     assert explored.train not in chosen(http.get("/jobs/new").text)
 
 
+def test_without_stores_nothing_is_named_where_it_lies(http: httpx.Client) -> None:
+    assert "where it lies" not in http.get("/jobs/new").text
+
+
 def test_every_method_is_told_in_words(http: httpx.Client) -> None:
     assert IN_WORDS.keys() == METHODS.keys()
     words = seen(http, "/jobs/new").words

@@ -221,6 +221,62 @@ def test_a_table_is_sent_by_its_columns_and_its_query_is_read_like_it(
             assert api.delete(f"/v1/datasets/{one}").status_code == 204
 
 
+def test_what_lies_in_a_store_is_named_and_fetched(browser: Browser, tmp_path: Path) -> None:
+    (folder := tmp_path / "sets").mkdir()
+    inputs, targets, query_inputs, query_targets, _ = wrongly_labelled()
+    (folder / "train.npz").write_bytes(npz(inputs=inputs[:60], targets=targets[:60]))
+    rows = "".join(f"{at},{'a' if at % 2 else 'b'}\n" for at in range(20))
+    (folder / "table.csv").write_text(f"x,kind\n{rows}")
+    (folder / "clean.npz").write_bytes(npz(inputs=query_inputs[:20], targets=query_targets[:20]))
+    for step in (10, 20):
+        (folder / f"step_{step}").mkdir()
+        (folder / f"step_{step}" / "model.safetensors").write_bytes(linear(step))
+    prefix = f"file://{folder}/"
+    service = services.embedded(tmp_path / "own", URI_PREFIXES=prefix)
+    with service as running, signed_in(browser, running, refusals=True) as page:
+        page.goto("/jobs/new")
+        train = part(page, "Training data")
+        where = train.get_by_label("Or name it where it lies")
+        where.fill(f"file://{tmp_path}/own/diffin.db.npz")
+        where.press("Tab")
+        expect(train.get_by_text("in no store that the operator allowed")).to_be_visible()
+        expect(where).to_have_attribute("aria-invalid", "true")
+        where.fill(f"{prefix}table.csv")
+        where.press("Tab")
+        train.get_by_label("Column of the labels").fill("kind")
+        train.get_by_role("button", name="Fetch", exact=True).click()
+        expect(train.get_by_text("20 samples of")).to_be_visible()
+        where.fill(f"{prefix}absent.npz")
+        where.press("Tab")
+        expect(train.get_by_text("absent.npz is not there")).to_be_visible()
+        where.fill(f"{prefix}train.npz")
+        where.press("Tab")
+        expect(train.get_by_text(f"60 samples of 8 {TIMES} 8")).to_be_visible()
+        query = part(page, "Query data")
+        query.get_by_label("Or name it where it lies").fill(f"{prefix}clean.npz")
+        query.get_by_label("Or name it where it lies").press("Tab")
+        expect(query.get_by_text("20 samples of")).to_be_visible()
+
+        run = part(page, "The run and its checkpoints")
+        run.get_by_label("Network", exact=True).select_option("linear")
+        lines = run.get_by_label("Or name them where they lie")
+        uris = [f"{prefix}step_{step}/model.safetensors" for step in (20, 10)]
+        lines.fill("\n".join([*uris, "", uris[0]]))
+        lines.press("Tab")
+        for uri, guessed in zip(uris, ("20", "10"), strict=True):
+            expect(run.get_by_label(f"Step of {uri}")).to_have_value(guessed)
+        page.get_by_role("button", name="Start scoring").click()
+        page.wait_for_url("**/jobs/job_*")
+        expect(page.locator("[data-index]").first).to_be_visible(timeout=60_000)
+        with running.client() as api:
+            job = api.get(f"/v1/jobs/{page.url.rsplit('/', 1)[1]}").json()
+            told = api.get(f"/v1/trajectories/{job['trajectory_id']}").json()["checkpoints"]
+            assert [one["uri"] for one in told] == uris[::-1]
+            assert api.get(f"/v1/datasets/{job['train_dataset_id']}").json()["uri"] == f"{prefix}train.npz"
+        page.goto(f"/datasets/{job['train_dataset_id']}")
+        expect(page.get_by_text(f"{prefix}train.npz")).to_be_visible()
+
+
 def test_an_upload_is_followed_and_cancelled(browser: Browser, explored: Explored) -> None:
     with signed_in(browser, explored.service) as page, explored.service.client() as api:
         before = api.get("/v1/datasets").json()["data"][0]["id"]

@@ -3,11 +3,11 @@ import { ask, isCancelled, Problem, settled } from "./api.js";
 import { clear, element, say } from "./errors.js";
 import { number } from "./schema.js";
 import { guess } from "./steps.js";
-import { post, size } from "./transfer.js";
+import { lying, post, size } from "./transfer.js";
 
 /** `perEpoch()` tells the steps of an epoch, or null. */
 export function checkpoints(box, { perEpoch }) {
-  const input = box.querySelector("[data-files]");
+  const [input, uris] = ["files", "uris"].map((name) => box.querySelector(`[data-${name}]`));
   const rate = box.querySelector("#rate");
   const table = box.querySelector("[data-rows] table");
   let rows = [];
@@ -20,14 +20,16 @@ export function checkpoints(box, { perEpoch }) {
     rows.sort((one, other) => Number(one.step.value || Infinity) - Number(other.step.value || Infinity));
     table.append(...rows.map((one) => one.line));
   };
+  const called = (file) => file.uri ?? file.name; // many a run calls all of them alike, each in a folder of its own
   const row = (file) => {
-    const step = element("input", { inputMode: "numeric", value: guess(file.name, perEpoch()) ?? "", ariaLabel: `Step of ${file.name}` });
-    const own = element("input", { inputMode: "decimal", value: rate.value, ariaLabel: `Learning rate up to ${file.name}` });
+    const name = called(file);
+    const step = element("input", { inputMode: "numeric", value: guess(name.split("/").slice(-2).join("/"), perEpoch()) ?? "", ariaLabel: `Step of ${name}` });
+    const own = element("input", { inputMode: "decimal", value: rate.value, ariaLabel: `Learning rate up to ${name}` });
     const state = element("span", { className: "small soft", textContent: size(file.size) });
-    const remove = element("button", { type: "button", className: "quiet small", textContent: "✕", ariaLabel: `Leave out ${file.name}` });
-    const stated = element("td", { colSpan: 5, dataset: { pointer: `/checkpoints/${file.name}` } });
-    const line = element("tbody", { ariaLabel: file.name },
-      element("tr", {}, element("th", { scope: "row", textContent: file.name }), element("td", { dataset: { told: "step" } }, step), element("td", { dataset: { told: "learning rate" } }, own), element("td", {}, state), element("td", {}, remove)),
+    const remove = element("button", { type: "button", className: "quiet small", textContent: "✕", ariaLabel: `Leave out ${name}` });
+    const stated = element("td", { colSpan: 5, dataset: { pointer: `/checkpoints/${name}` } });
+    const line = element("tbody", { ariaLabel: name },
+      element("tr", {}, element("th", { scope: "row", textContent: name }), element("td", { dataset: { told: "step" } }, step), element("td", { dataset: { told: "learning rate" } }, own), element("td", {}, state), element("td", {}, remove)),
       element("tr", { className: "reason" }, stated));
     const made = { file, step, own, state, stated, line, remove, sent: null, status: "new" };
     const atStart = () => { own.disabled = step.value.trim() === "0"; };
@@ -44,13 +46,18 @@ export function checkpoints(box, { perEpoch }) {
     return made;
   };
 
-  input.addEventListener("change", () => {
-    const known = new Set(rows.map((one) => one.file.name));
-    rows.push(...[...input.files].filter((one) => !known.has(one.name)).map(row));
-    input.value = ""; // so that more may be chosen, and the same again
+  const take = (field, files) => {
+    const known = new Set(rows.map((one) => called(one.file)));
+    rows.push(...files.filter((one) => !known.has(called(one))).map(row));
+    field.value = ""; // so that more may be chosen, and the same again
     order();
     shown();
     clear(input.closest("[data-pointer]"));
+  };
+  input.addEventListener("change", () => take(input, [...input.files]));
+  uris?.addEventListener("change", () => {
+    const lines = new Set(uris.value.split("\n").map((one) => one.trim()).filter(Boolean));
+    take(uris, [...lines].map(lying));
   });
   if (input.files.length) input.dispatchEvent(new Event("change")); // chosen before this script was there
   rate.addEventListener("input", () => {
@@ -96,7 +103,7 @@ export function checkpoints(box, { perEpoch }) {
   const check = async (one, signal) => {
     const found = await settled(one.sent, { signal });
     one.status = found.status;
-    one.state.textContent = found.status === "ready" ? `✓ ready, ${size(one.file.size)}` : "refused";
+    one.state.textContent = found.status === "ready" ? `✓ ready, ${size(found.bytes)}` : "refused";
     if (found.status === "invalid") say(one.stated, found.error.detail);
   };
 

@@ -1,7 +1,7 @@
-// A data set of the job: chosen among those that are here, or a file sent and read by the service.
+// A data set of the job: chosen among those that are here, or a file sent, or fetched, and read by the service.
 import { ask, isCancelled, Problem, settled } from "./api.js";
 import { clear, element, say } from "./errors.js";
-import { post, size } from "./transfer.js";
+import { lying, post, size } from "./transfer.js";
 
 const ARRAYS = [".npz", ".safetensors"];
 const TABLES = [".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"];
@@ -14,12 +14,12 @@ const ends = (file, endings) => endings.some((one) => file.name.toLowerCase().en
  */
 export function dataset(box, { like = null } = {}) {
   const part = (name) => box.querySelector(`[data-${name}]`);
-  const [select, input, columns, transfer] = ["select", "file", "columns", "transfer"].map(part);
+  const [select, input, uri, columns, transfer] = ["select", "file", "uri", "columns", "transfer"].map(part);
   const progress = transfer.querySelector("progress");
   const says = (text) => { transfer.querySelector("[data-says]").textContent = text; };
   let controller = null;
   let working = null;
-  let unsent = null; // the file that is yet to be sent
+  let unsent = null; // the file that is yet to be sent, or named
 
   const told = () => {
     const option = select.selectedOptions[0];
@@ -52,7 +52,7 @@ export function dataset(box, { like = null } = {}) {
     const { signal } = controller;
     transfer.hidden = false;
     progress.value = 0;
-    says(`Sending ${file.name}, ${size(file.size)}`);
+    says(file.uri ? "Asking the service to fetch it" : `Sending ${file.name}, ${size(file.size)}`);
     part("cancel").hidden = false;
     try {
       const sent = await fields(file);
@@ -62,7 +62,7 @@ export function dataset(box, { like = null } = {}) {
       };
       const made = await post("/v1/datasets", file, sent, { onProgress, signal });
       progress.removeAttribute("value");
-      says("Sent. The service is reading it.");
+      says(file.uri ? "The service fetches and reads it." : "Sent. The service is reading it.");
       const found = await settled(`/v1/datasets/${made.id}`, { signal }).catch(async (error) => {
         if (isCancelled(error)) ask("DELETE", `/v1/datasets/${made.id}`).catch(() => {});
         throw error;
@@ -76,8 +76,9 @@ export function dataset(box, { like = null } = {}) {
       columns.hidden = true;
       return found;
     } catch (error) {
-      if (isCancelled(error)) { input.value = ""; unsent = null; columns.hidden = true; return null; }
-      const at = say(columns.hidden ? input.closest(".field") : columns, error.message, { alert: true });
+      if (isCancelled(error)) { forget(); return null; }
+      const field = file.uri ? uri : input;
+      const at = say(columns.hidden ? field.closest(".field") : columns, error.message, { alert: true });
       throw Object.assign(error, { told: true, at });
     } finally {
       transfer.hidden = true;
@@ -102,22 +103,37 @@ export function dataset(box, { like = null } = {}) {
     working.catch(() => {}); // told at the field already
   };
 
-  input.addEventListener("change", () => {
+  /** Nothing is to be sent. */
+  const forget = () => {
+    input.value = "";
+    if (uri) uri.value = "";
+    unsent = null;
+    columns.hidden = true;
+  };
+  const choose = (file) => {
     controller?.abort();
     clear(box);
-    unsent = input.files[0] ?? null;
+    unsent = file;
     const asks = Boolean(unsent) && ends(unsent, TABLES) && !like;
     columns.hidden = !asks;
+    part("send").textContent = unsent?.uri ? "Fetch" : "Upload";
     if (unsent && !asks) begin(unsent);
+  };
+
+  input.addEventListener("change", () => {
+    if (uri) uri.value = "";
+    choose(input.files[0] ?? null);
+  });
+  uri?.addEventListener("change", () => {
+    input.value = "";
+    choose(uri.value.trim() ? lying(uri.value.trim()) : null);
   });
   part("send").addEventListener("click", () => { if (unsent && !working) begin(unsent); });
   part("cancel").addEventListener("click", () => controller?.abort());
   select.addEventListener("change", async () => {
     controller?.abort();
     clear(box);
-    input.value = "";
-    unsent = null;
-    columns.hidden = true;
+    forget();
     const found = told();
     if (found?.status === "validating") {
       const now = await settled(`/v1/datasets/${found.id}`);

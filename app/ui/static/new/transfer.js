@@ -1,9 +1,12 @@
-// Files on their way to the service: whole, or in parts where they are large.
+// Files on their way to the service: whole, in parts where they are large, or named where they lie.
 import { ask, cancelled, isCancelled, Problem, send } from "./api.js";
 
 export const WHOLE = 64 * 1024 * 1024; // larger ones go in parts
 const TRIES = 4;
 export const moving = { files: 0 }; // on their way just now
+
+/** A file that the service is to fetch from a store: what else takes a `File` takes this too. */
+export const lying = (uri) => ({ uri, name: uri.slice(uri.lastIndexOf("/") + 1), size: null });
 
 /**
  * Posts a file with fields to `path`, and returns what the service made of it.
@@ -15,6 +18,7 @@ export async function post(path, file, fields, options = {}) {
 }
 
 async function posted(path, file, fields, { onProgress = () => {}, signal }) {
+  if (file.uri) return ask("POST", path, { ...fields, uri: file.uri }, { signal });
   if (file.size > WHOLE) {
     const upload_id = await inParts(file, { onProgress, signal });
     return ask("POST", path, { ...fields, upload_id }, { signal });
@@ -65,8 +69,9 @@ async function patiently(signal, act) {
   }
 }
 
-/** A file's size as people read it. */
+/** A file's size as people read it, where it is known. */
 export function size(bytes) {
+  if (bytes === null) return "";
   let amount = bytes, at = 0;
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   while (amount >= 1000 && at < units.length - 1) { amount /= 1000; at++; }
