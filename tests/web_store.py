@@ -15,7 +15,8 @@ STEP = 64 * 1024
 
 @dataclass
 class WebStore:
-    """Gives `content` at every path, with `status` and `headers`; None of a header leaves it out.
+    """Gives `content`, or the range asked for, at every path, with `status` and `headers`; None of a header
+    leaves it out.
 
     `before(n)` is called before each step of a body, of which n bytes have gone.
     """
@@ -45,8 +46,13 @@ def serving(store: WebStore | None = None, trust: ssl.SSLContext | None = None) 
 
         def _begin(self) -> bytes:
             wanted.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            content, headers = wanted.content, {"Content-Length": str(len(wanted.content)), **wanted.headers}
-            self.send_response(wanted.status)
+            content, status, told = wanted.content, wanted.status, {}
+            if (span := self.headers["Range"]) and status == 200:
+                start, stop = (int(one) for one in span.removeprefix("bytes=").split("-"))
+                told = {"Content-Range": f"bytes {start}-{stop}/{len(content)}"}
+                content, status = content[start : stop + 1], 206
+            headers = {"Content-Length": str(len(content)), **told, **wanted.headers}
+            self.send_response(status)
             for name, value in headers.items():
                 if value is not None:
                     self.send_header(name, value)

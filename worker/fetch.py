@@ -19,7 +19,7 @@ from worker import stores
 from worker.lease import Renewal
 from worker.problems import StoreAwayError, UserError
 from worker.process import Process
-from worker.quotas import refuse_announced, refuse_bytes
+from worker.quotas import refuse_announced
 
 MIB_A_TURN = 100  # of a file, for each of which its store has `uri_seconds` once more
 
@@ -42,9 +42,7 @@ def fetch(mine: Process, row: Work, renewal: Renewal) -> None:
             came[role] = arriving.came(path)
         renewal.tick()
         known = {file.path: file.sha256 for file in came.values()}
-        sizes = {file.sha256: file.bytes for file in came.values()}
         with mine.blobs.ahead(*known, known=known), mine.database.transaction() as session:
-            refuse_bytes(session, mine.settings, row.project_id, sizes, in_place_of=row.subject)
             fetching.finish(session, mine.blobs, renewal.lease, row.subject, came)
 
 

@@ -26,7 +26,7 @@ def refuse_bytes(
 
     Args:
         files: bytes of each, by its digest.
-        in_place_of: the id of a data set whose own file goes as they come, or of what they are fetched for.
+        in_place_of: the id of a data set whose own file goes as they come.
     """
     if settings.quota(project_id).bytes is not None:
         usage.counting(session, project_id, "bytes")
@@ -37,7 +37,7 @@ def refuse_bytes(
 def refuse_announced(
     session: Session, settings: Settings, project_id: str, more: int, *, in_place_of: str
 ) -> None:
-    """The same for files that are yet to come, whose digests nobody knows."""
+    """The same for bytes that are yet to come, all of them, for what has the id `in_place_of`."""
     if settings.quota(project_id).bytes is not None:
         usage.counting(session, project_id, "bytes")
         _refuse_over(session, settings, project_id, more, in_place_of)

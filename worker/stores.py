@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,6 +30,9 @@ from app.store.places import s3
 from app.uris import WEB, Named
 from worker import pinned
 from worker.problems import StoreAwayError, UserError
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 PART = 8 * MIB  # of an object, asked for at once
 PART_TIME, PATIENCE = timedelta(minutes=5), timedelta(seconds=10)  # the unit is tried again after a while
@@ -87,8 +90,11 @@ def from_bucket(file: Named, sink: Sink) -> None:
     sink.announce(head["size"])
     for start in range(0, head["size"], PART):
         stop = min(start + PART, head["size"])
+        options: GetOptions = {"range": (start, stop)}
+        if head["e_tag"] is not None:
+            options["if_match"] = head["e_tag"]
         with _told_of_bucket(file):
-            got = obstore.get(store, file.path, options={"range": (start, stop), "if_match": head["e_tag"]})
+            got = obstore.get(store, file.path, options=options)
             part = bytes(got.bytes())
         if any(got.meta[name] != head[name] for name in ("size", "e_tag", "last_modified")):
             raise changed()  # not every store heeds If-Match

@@ -317,7 +317,10 @@ def test_a_file_that_is_deleted_on_its_way_is_dropped(mine: Process, web: WebSto
     web.content = bytes(4 * MIB)
     dataset_id = named(mine, f"{web.url}a.npz")
 
+    gone: list[int] = []
+
     def delete(sent: int) -> None:
+        gone.append(sent)
         if sent == MIB:
             with mine.database.transaction() as session:
                 datasets.delete(session, mine.blobs, session.get_one(Dataset, dataset_id))
@@ -326,6 +329,7 @@ def test_a_file_that_is_deleted_on_its_way_is_dropped(mine: Process, web: WebSto
 
     web.before = delete
     do(mine, dataset_id)
+    assert max(gone) < 3 * MIB, "it was fetched to its end"
     assert list(mine.blobs.staging.iterdir()) == []
     assert list(mine.blobs.place.old(-60)) == []
     with mine.database.snapshot() as session:
@@ -352,9 +356,10 @@ def test_a_worker_that_is_to_stop_gives_it_back_and_counts_no_failure(
 ) -> None:
     monkeypatch.setattr(lease, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(run, "stopping", told := threading.Event())
-    web.content = bytes(4 * MIB)
+    web.content, gone = bytes(4 * MIB), []
 
     def before(sent: int) -> None:
+        gone.append(sent)
         if sent > MIB:
             told.set()
             threading.Event().wait(0.1)
@@ -363,7 +368,20 @@ def test_a_worker_that_is_to_stop_gives_it_back_and_counts_no_failure(
     do(mine, dataset_id := named(mine, f"{web.url}a.npz"))
     row = unit(mine, dataset_id)
     assert row is not None and (row.status, row.attempt, row.failures) == ("queued", 2, 0)
+    assert max(gone) < 3 * MIB
     assert list(mine.blobs.staging.iterdir()) == []
+
+
+def test_a_fetch_that_fails_takes_nothing_from_what_the_worker_has_at_hand(
+    mine: Process, web: WebStore
+) -> None:
+    mine.at_hand["job_id"] = "job_1"
+    web.status = 503
+    dataset_id = named(mine, f"{web.url}a.npz")
+    assert run.Fetchers(mine)._once()
+    row = unit(mine, dataset_id)
+    assert row is not None and row.failures == 1
+    assert mine.at_hand == {"job_id": "job_1"}
 
 
 def test_threads_fetch_beside_what_the_worker_computes(mine: Process, web: WebStore) -> None:
