@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from alembic import context
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from app.settings import Settings
 from app.store.db import Json, Utc, connect
@@ -38,7 +40,7 @@ def plainly(kind: str, item: Any, _context: Any) -> str | Literal[False]:
 def run() -> None:
     url = context.config.attributes.get("database_url") or Settings().database_url
     engine = connect(url)
-    with engine.connect() as connection, connection.begin():
+    with engine.connect() as connection, _rewriting(connection), connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
         context.configure(
@@ -50,7 +52,24 @@ def run() -> None:
             render_item=plainly,
         )
         context.run_migrations()
+        if connection.dialect.name == "sqlite":
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if broken:
+                raise RuntimeError(f"rows would refer to nothing: {broken[:5]}")
     engine.dispose()
+
+
+@contextmanager
+def _rewriting(connection: Connection) -> Iterator[None]:
+    """SQLite changes a table by writing it anew, and refuses that where rows of others refer to it, unless
+    foreign keys are off from before the transaction on (https://sqlite.org/lang_altertable.html#otheralter).
+    """
+    raw = connection.connection.driver_connection if connection.dialect.name == "sqlite" else None
+    if raw is not None:
+        raw.execute("PRAGMA foreign_keys = OFF")
+    yield
+    if raw is not None:
+        raw.execute("PRAGMA foreign_keys = ON")
 
 
 run()

@@ -25,9 +25,12 @@ RECORDS = (
     "preprocessing, optimizer) VALUES ('tr_1', 'p', 'run', '', '{}', :time, '{}', '{}', '{}', '{}')",
     "INSERT INTO checkpoints (id, trajectory_id, step, learning_rate, status, filename, bytes, sha256, info, "
     "created_at) VALUES ('ck_1', 'tr_1', 10, 0.1, 'ready', 'c', 1, 'x', '{}', :time)",
+    "INSERT INTO datasets (id, project_id, name, notes, metadata, created_at, status, format, filename, "
+    "bytes, sha256, info) VALUES ('ds_1', 'p', 'set', '', '{}', :time, 'ready', 'npz', 'd.npz', 1, 'x', "
+    "'{}')",
     "INSERT INTO jobs (id, project_id, name, notes, metadata, created_at, type, status, trajectory_id, "
-    "method, seed, checkpoint_ids, attempt, completed, total) VALUES ('job_1', 'p', '', '', '{}', :time, "
-    "'influence', 'succeeded', 'tr_1', '{}', 0, '[\"ck_1\"]', 1, 0, 0)",
+    "train_dataset_id, method, seed, checkpoint_ids, attempt, completed, total) VALUES ('job_1', 'p', '', "
+    "'', '{}', :time, 'influence', 'succeeded', 'tr_1', 'ds_1', '{}', 0, '[\"ck_1\"]', 1, 0, 0)",
 )
 
 
@@ -62,6 +65,7 @@ def test_a_job_keeps_its_run_and_a_run_its_checkpoints(url: str) -> None:
     with database.snapshot() as session:
         job = session.get_one(Job, "job_1")
         assert (job.trajectory_id, job.trajectory_ids) == ("tr_1", ["tr_1"])
+        assert session.get_one(Dataset, "ds_1").filename == "d.npz"
         assert jobs.using(session, trajectory_id="tr_1") == ["job_1"]
         assert session.get_one(Checkpoint, "ck_1").optimizer_file is None
         assert scores.one(session, "job_1", 0) is None
@@ -170,7 +174,7 @@ def test_the_way_back_refuses_what_nobody_has_fetched_yet(url: str) -> None:
     command.downgrade(migrations.config(url), BEFORE_URIS)
     with database.snapshot() as session:
         found = session.execute(text("SELECT id, status FROM datasets ORDER BY id")).all()
-        assert found == [(coming.id, "invalid"), (sent.id, "validating")]
+        assert found == [(coming.id, "invalid"), (sent.id, "validating"), ("ds_1", "ready")]
         assert session.execute(text("SELECT subject, kind FROM work")).all() == [(sent.id, "validate")]
     migrations.upgrade(url)
     with database.snapshot() as session:
