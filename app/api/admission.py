@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.api.datasets import found_dataset
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
-from app.api.suitability import check_groups, check_meaning, check_memory, check_method, check_order
+from app.api.suitability import check_loss, check_meaning, check_memory, check_method, check_order
 from app.api.trajectories import found_trajectory, refuse_with_file
 from app.catalog import Extent, Options, Preprocessing, Task, config_of, image_shape
 from app.catalog.options import BATCH
@@ -124,7 +124,7 @@ def admit(
     num_query = _count(Arrays(session, blobs, query), labels, indices) if query is not None else 0
     admitted = Admitted(runs, train, query, num_query)
     check_method(method, admitted.extents, admitted.checkpoints)
-    check_groups(method, runs[0].trajectory)
+    check_loss(method, runs[0].trajectory)
     check_memory(method, admitted.extents, admitted.checkpoints, memory_bytes)
     return admitted
 

@@ -116,16 +116,21 @@ def measured_shapes(method: Options, checkpoint: Checkpoint) -> Shapes:
     return [shapes[name] for name in (shapes if parameters is None else parameters.of(list(shapes)))]
 
 
-def check_groups(method: Options, trajectory: Trajectory) -> None:
-    """Raises 422 where a method takes single samples' gradients, and the task's losses take whole groups."""
-    if trajectory.task["type"] != "contrastive" or not method.takes_samples_alone:
-        return
-    detail = (
-        "By a contrastive loss a pair's gradient takes its whole group, so that one for each pair would cost "
-        "as many passes over the data as a group has pairs. Use diff_in, tracin, influence_function, loss or "
-        "el2n, without per_query (or diff_in_eq9 with target 'query')."
-    )
-    raise ApiProblem(422, "unsuitable_method", detail, pointer="/method")
+def check_loss(method: Options, trajectory: Trajectory) -> None:
+    """Raises 422 where a method cannot take the task's loss: the gradient of one sample where losses take
+    whole groups, or Kronecker curvature where a sample is more than one prediction.
+    """
+    kind, curvature = trajectory.task["type"], getattr(method, "curvature", None)
+    if kind == "contrastive" and method.takes_samples_alone:
+        detail = (
+            "By a contrastive loss a pair's gradient takes its whole group, so that one for each pair would "
+            "cost as many passes over the data as a group has pairs. Use diff_in, tracin, "
+            "influence_function, loss or el2n, without per_query (or diff_in_eq9 with target 'query')."
+        )
+        raise ApiProblem(422, "unsuitable_method", detail, pointer="/method")
+    if kind in ("contrastive", "causal_lm") and curvature == "kronecker":
+        detail = f"Kronecker curvature is of one prediction a sample, and {kind} makes many: take 'ggn'."
+        raise ApiProblem(422, "unsuitable_method", detail, pointer="/method/curvature")
 
 
 def _check_size(extent: Extent, largest: int) -> None:

@@ -91,6 +91,14 @@ def test_what_takes_the_gradient_of_a_single_pair_is_refused_in_words(
     assert "whole group" in body["detail"] and body["errors"][0]["pointer"] == "/method"
 
 
+@pytest.mark.parametrize("name", ["diff_in", "influence_function"])
+def test_curvature_of_single_predictions_is_refused_in_words(service: Service, name: str) -> None:
+    method = {"name": name, "curvature": "kronecker"}
+    answer = service.http.post("/v1/jobs", json=ready(service) | {"method": method})
+    body = problem(answer, 422, "unsuitable_method")
+    assert "ggn" in body["detail"] and body["errors"][0]["pointer"] == "/method/curvature"
+
+
 @pytest.mark.parametrize("name", ["diff_in", "tracin", "influence_function", "diff_in_eq9", "loss", "el2n"])
 def test_the_other_methods_are_taken(service: Service, name: str) -> None:
     answer = service.http.post("/v1/jobs", json=ready(service) | {"method": {"name": name}})

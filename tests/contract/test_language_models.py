@@ -156,6 +156,10 @@ def test_texts_without_order_are_harmful_to_a_gpt(client: httpx.Client, question
     short = walk.dataset(client, walk.npz(inputs=inputs, targets=inputs[:, 1:]))["id"]
     refused = walk.ok(walk.post_job(client, run, short, short), 422)
     assert "11 tokens long, inputs 12" in refused["detail"]
+    whole = walk.dataset(client, walk.npz(inputs=inputs))["id"]
+    method = {"name": "influence_function", "curvature": "kronecker"}
+    refused = walk.ok(walk.post_job(client, run, whole, whole, method=method), 422)
+    assert refused["code"] == "unsuitable_method" and "causal_lm" in refused["detail"]
     assert share_found([row["score"] for row in rows], wrong) >= 0.8
     assert all(row["label"] is row["agrees"] is row["suspicion"] is None for row in rows)
     assert all(0 <= row["predicted_label"] <= 1 for row in rows)
