@@ -32,7 +32,7 @@ SampleIndex = Annotated[int, Path(ge=0, le=INT64)]
 
 class SampleOut(BaseModel):
     """One sample. `values` are the input's numbers where they are few and no picture; `text` what a sample of
-    tokens was, `row` what a row of a table was.
+    tokens was, `row` what a table held in the columns of the inputs, null where it held nothing.
     """
 
     index: int
@@ -99,8 +99,10 @@ def get_sample(
 def get_content(
     request: Request, dataset_id: DatasetId, index: SampleIndex, caller: Caller, database: Db, blobs: Blobs
 ) -> Response:
-    """A PNG of an image, the text that tokens were made of, the row of a table as it was sent; the numbers of
-    anything else. It never changes, so it may be cached for good.
+    """A PNG of an image, the text that tokens were made of, the row of a table; the numbers of anything else.
+
+    A row has the columns that the inputs were made of, each with the value that was read: null where the cell
+    was empty, or where a line of JSON had no such key. It never changes, so it may be cached for good.
     """
     with database.snapshot() as session:
         dataset = found_dataset(session, caller.project_id, dataset_id)

@@ -1,14 +1,19 @@
-"""docs/operations.md: what it says of the metrics is true, and its commands bring a lost deployment back."""
+"""docs/operations.md: its commands make keys and projects, and bring a lost deployment back."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.doctor import examine
 from app.settings import Settings
+from diffin import Diffin
+from diffin.errors import DiffinError
 from tests import services, walk
 from tests.servers import PostgresServer
 from tests.services import Service
@@ -22,18 +27,44 @@ def block(name: str) -> str:
     return found[1]
 
 
-def shell(script: str, environment: dict[str, str], **more: str) -> None:
-    """Runs a block of the page with `diffin` and `python` as they are installed."""
+def shell(script: str, environment: dict[str, str], **more: str) -> str:
+    """Runs a block of the page with `diffin` and `python` as they are installed, and gives what it prints."""
     here = str(Path(sys.executable).parent)
     path = f"{here}:{environment['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", script]
-    ran = subprocess.run(command, env=environment | {"PATH": path} | more, capture_output=True, text=True)
+    environment = environment | {"PATH": path} | more
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
 
 
 def plain(url: str) -> str:
     """The address as PostgreSQL's own programs read it."""
     return url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def test_keys_are_made_for_a_second_project_replaced_and_ended(
+    embedded_service: Service, tmp_path: Path
+) -> None:
+    inside = f"cd '{tmp_path}'\n"
+    environment = embedded_service.environment | {"DIFFIN_URL": embedded_service.url, "COLUMNS": "200"}
+    table = shell(inside + block("keys"), environment)
+    assert all(name in table for name in ("nightly", "dashboard", "lead"))
+    url, texts = embedded_service.url, {one.stem: one.read_text().strip() for one in tmp_path.glob("*.key")}
+    with Diffin(url, texts["lead"]) as lead, Diffin(url, texts["dashboard"]) as dashboard:
+        assert [one.project_id for one in lead.keys(status="live")] == ["vision"]  # its admin
+        assert list(dashboard.jobs(limit=1)) is not None
+        with pytest.raises(DiffinError, match="scope 'write'"):
+            dashboard.cancel("job_x")
+
+    with Diffin(url, embedded_service.key) as operator:
+        ids = {one.name: one.id for one in operator.keys(status="live")}
+        shell(inside + block("rotate"), environment, KEY=ids["nightly"], OTHER_KEY=ids["dashboard"])
+        status = {one.id: one.status for one in operator.keys(limit=20)}
+    assert (status[ids["nightly"]], status[ids["dashboard"]]) == ("live", "revoked")
+    made, listed = map(json.loads, shell(block("keys-http"), environment).splitlines())
+    assert (made["project_id"], made["scopes"]) == ("vision", ["read", "write"])
+    assert {one["name"] for one in listed["data"]} == {"lead", "training"}
 
 
 def test_a_lost_deployment_comes_back_from_its_backup(

@@ -229,3 +229,12 @@ def test_text_with_its_tokenizer(client: httpx.Client, tmp_path: Path) -> None:
     job = walk.ok(walk.post_job(client, created, found["id"], found["id"], method={"name": "tracin"}), 202)
     assert walk.finished(client, job["id"])["status"] == "succeeded"
     assert {row["sample_id"] for row in walk.scores(client, job["id"])} == {"7", "8"}
+
+
+def test_a_rows_content_is_the_inputs_columns_with_null_for_keys_it_had_not(client: httpx.Client) -> None:
+    lines = [{"age": 30, "income": "poor"}, {"age": 50, "income": "rich", "hours": 40}]
+    sent = "\n".join(map(json.dumps, lines)).encode()
+    made = walk.dataset(client, sent, "people.jsonl", columns=json.dumps({"targets": "income"}))
+    assert made["status"] == "ready", made["error"]
+    rows = [client.get(f"/v1/datasets/{made['id']}/samples/{i}/content").json() for i in range(2)]
+    assert rows == [{"age": 30, "hours": None}, {"age": 50, "hours": 40}]

@@ -1,4 +1,4 @@
-"""Writes samples as people will look at them: texts, or rows as sent; app/store/shown.py reads it."""
+"""Writes samples as people will look at them: texts, or the rows of a table; app/store/shown.py reads it."""
 
 from __future__ import annotations
 
