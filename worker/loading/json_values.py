@@ -13,14 +13,17 @@ from worker.loading.table import MOST_COLUMNS, Column, at_rows, check_name, chec
 INT64 = range(-(2**63), 2**63)
 
 
-def key_names(objects: Iterable[Mapping[str, Any]], what: str) -> list[str]:
-    """The keys of all objects, each where it first appears: an object may lack some, none is left out.
+def key_names(objects: Iterable[Mapping[str, Any]], what: str) -> tuple[list[str], int]:
+    """The keys of all objects, each where it first appears, and how many objects there are: an object may
+    lack some keys, none is left out.
 
     Raises:
         LoadError: there are too many, or keys that nobody can read.
     """
     names: dict[str, None] = {}
+    count = 0
     for one in objects:
+        count += 1
         if one.keys() <= names.keys():
             continue
         for name in one:
@@ -28,7 +31,7 @@ def key_names(objects: Iterable[Mapping[str, Any]], what: str) -> list[str]:
         names |= dict.fromkeys(one)
         if len(names) > MOST_COLUMNS:  # held no longer than until here
             checked_names(list(names), what)
-    return list(names)
+    return list(names), count
 
 
 def column_of(values: Sequence[Any], name: str, start: int) -> Column:

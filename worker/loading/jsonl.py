@@ -29,7 +29,8 @@ def open_jsonl(path: Path) -> Table:
     """
     if next(_rows(path), None) is None:
         raise LoadError("shape_mismatch", "The jsonl has no samples: write an object a line.")
-    names = checked_names(key_names((row for _, row in _rows(path)), "jsonl"), "jsonl")
+    keys, count = key_names((row for _, row in _rows(path)), "jsonl")
+    names = checked_names(keys, "jsonl")
 
     def batches(columns: Sequence[str]) -> Iterator[Batch]:
         most = min(MOST_ROWS, max(1, MOST_CELLS // max(1, len(columns))))
@@ -45,7 +46,7 @@ def open_jsonl(path: Path) -> Table:
         if rows:
             yield _batch(rows, columns, start)
 
-    return Table(names, batches)
+    return Table(names, batches, rows=count)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from worker.loading.errors import LoadError, corrupt, quoted
 from worker.loading.parquet_footer import Sizes, read_sizes
-from worker.loading.table import Batch, Table, checked_names, rows_of, value_kind
+from worker.loading.table import Batch, Medium, Table, checked_names, rows_of, value_kind
 
 MIB = 1024**2
 MOST_FOOTER = 16 * MIB
@@ -67,7 +67,8 @@ def open_parquet(path: Path) -> Table:
                     batch.validate(full=True)  # offsets within bounds, text in UTF-8
                     yield batch
 
-    return Table(names, batches, classes=_classes(schema), media=dict.fromkeys(names, "image"))
+    media: dict[str, Medium] = dict.fromkeys(names, "image")
+    return Table(names, batches, classes=_classes(schema), media=media, rows=sizes.rows)
 
 
 def _opened(path: Path, folded: Sequence[str]) -> Any:

@@ -6,16 +6,11 @@ neither holds more than a batch.
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 from worker.loading.asked import Asked
 from worker.loading.canonical import ArrayWriter, Layout, Range
@@ -28,14 +23,13 @@ from worker.loading.layouts import input_layout, target_layout, token_layout
 from worker.loading.lists import Lists
 from worker.loading.npy_files import NpyFiles
 from worker.loading.roles import Roles, no_targets, roles
+from worker.loading.room import check_least, check_room
 from worker.loading.shown import MOST_COLUMNS, ShownWriter, as_json
-from worker.loading.source import BLOCK_BYTES, MOST_SAMPLE_BYTES, Block
+from worker.loading.source import BLOCK_BYTES, Block
 from worker.loading.table import Batch, Table, at_rows, first_kind, plain, slices, value_kind
 from worker.loading.text import UNUSED, NextTokens, Text, known_length, texts
 
 MOST_PART_ROWS = 4096  # as Python objects, rows take many times their room
-FREELY_BYTES, MOST_TIMES = 2 * 1024**3, 1000  # of arrays, and beyond that: how many times the file's bytes
-SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk, of a small one an eighth
 
 
 class Encoder(Protocol):
@@ -69,12 +63,14 @@ def load_table(table: Table, asked: Asked, out_dir: Path, sent: int) -> dict[str
     inputs = _inputs(table, chosen, asked)
     targets = _targets(table, chosen, asked, inputs)
     _check_used(asked, inputs, targets)
+    if table.rows is not None and isinstance(inputs, Features):
+        check_least(table.rows, len(inputs.columns) + len(targets.columns), sent)
     ids = Ids(chosen.id) if chosen.id else None
     rows = _scan(table, [inputs, targets, *([ids] if ids else [])])
     layouts = inputs.settle(), targets.settle()
     if isinstance(inputs, Features) and not chosen.together and inputs.categories:
         raise _needs_tokenizer(chosen.inputs[0])  # of a csv it could have been numbers
-    _check_room(rows, layouts, out_dir, sent)
+    check_room(rows, layouts, out_dir, sent)
     shown = _shown(inputs, targets, chosen)
     ranges = _write(table, rows, (inputs, targets), layouts, ids, shown, out_dir)
     return {
@@ -224,34 +220,6 @@ def _scan(table: Table, readers: list[Any]) -> int:
     if not rows:
         raise LoadError("shape_mismatch", "The data set has no samples.", [at("/inputs", "is empty")])
     return rows
-
-
-def _check_room(rows: int, layouts: tuple[Layout, Layout], out_dir: Path, sent: int) -> None:
-    """Before a byte is written: a sample's size, and the size of all of them on the disk."""
-    sizes = [prod(one.shape) * np.dtype(one.dtype).itemsize for one in layouts]
-    for name, size in zip(("inputs", "targets"), sizes, strict=True):
-        if not size:
-            raise LoadError("shape_mismatch", f"A sample of {name} holds no values.")
-        if size > MOST_SAMPLE_BYTES:
-            raise LoadError(
-                "sample_too_large", f"A sample's {name} take {size} bytes; {MOST_SAMPLE_BYTES} at most."
-            )
-    disk, taken = shutil.disk_usage(out_dir), rows * sum(sizes)
-    if taken > max(FREELY_BYTES, MOST_TIMES * sent):
-        raise LoadError(
-            "dataset_too_large",
-            f"Read as arrays the {rows} samples take {taken:,} bytes, more than {MOST_TIMES:,} times those "
-            f"of the file ({sent:,}): give a shorter max_length or a smaller image_size, or fewer samples.",
-        )
-    spare = min(SPARE_BYTES, disk.total // 8)
-    if taken > disk.total - spare:
-        raise LoadError(
-            "dataset_too_large",
-            f"Read as arrays the {rows} samples take {taken:,} bytes, more than the service has room for: "
-            "send part of them, or smaller ones.",
-        )
-    if taken > disk.free - spare:  # they would fit: it is not the file's fault
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _shown(inputs: Any, targets: Any, chosen: Roles) -> str | None:

@@ -38,6 +38,7 @@ class Table:
         classes: names of a column's integer labels, where the file tells them.
         media: what binary columns hold.
         roles: the columns that are inputs, targets and id where the format says so by itself.
+        rows: how many there are, where that is known before their values are read.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class Table:
     classes: Mapping[str, list[str]] = field(default_factory=dict)
     media: Mapping[str, Medium] = field(default_factory=dict)
     roles: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
 
     def is_untyped(self, name: str) -> bool:
         return name in self.untyped

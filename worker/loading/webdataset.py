@@ -44,7 +44,7 @@ def open_webdataset(archive: Archive) -> Table:
                 [at(pointer(name), "is of no kind that is read")],
             )
     told = (_json(archive, files["json"]) for _, files in _samples(archive.members) if "json" in first)
-    keys = key_names(told, "WebDataset")  # all samples are gone through: each has the same files
+    keys, count = key_names(told, "WebDataset")  # all samples are gone through: each has the same files
     names = checked_names([KEY, *(name for name in first if name != "json"), *keys], "WebDataset")
     inputs = next((name for name in first if name in (*IMAGES, *ARRAYS)), None)
     inputs = inputs or next((name for name in first if name in ("txt", "text")), None)
@@ -59,6 +59,7 @@ def open_webdataset(archive: Archive) -> Table:
         untyped=frozenset({"cls"}),
         media=media,
         roles=roles | ({"targets": targets} if targets else {}),
+        rows=count if "json" in first else None,
     )
 
 

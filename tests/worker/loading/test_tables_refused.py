@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.worker.loading.archives import tarred
 from tests.worker.loading.files import Load, Refuse, survives
 from tests.worker.loading.tables import CENSUS, csv, jsonl, parquet
 
@@ -122,6 +125,32 @@ def test_text_with_too_many_values_for_a_category(refuse: Refuse) -> None:
 def test_a_table_of_too_many_features(refuse: Refuse) -> None:
     columns = {f"c{i}": [f"v{j}" for j in range(256)] for i in range(260)}
     assert "features" in refuse(parquet({**columns, "label": [0] * 256}), "shape_mismatch").detail
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "webdataset", "parquet"])
+def test_a_table_too_large_for_its_file_is_refused_before_its_values_are_read(
+    refuse: Refuse, kind: str
+) -> None:
+    """Where each line names one of 9,990 columns, all of which are numbers of its sample, reading them took
+    minutes, in which no other file was read.
+    """
+    begun = time.process_time()
+    detail = refuse(_sparse(kind), "dataset_too_large", kind).detail
+    assert (
+        "columns, take" in detail and "more than 1,000 times those of the file" in detail
+    )  # the early words
+    assert time.process_time() - begun < 30
+
+
+def _sparse(kind: str) -> bytes:
+    if kind == "parquet":
+        zeros = pa.array(np.zeros(70_000_000, np.int8))
+        columns = {**{f"k{i}": zeros for i in range(8)}, "label": zeros}
+        return parquet(columns, compression="zstd", row_group_size=len(zeros))
+    rows = [{f"k{i % 9990}": 1, "label": i % 2} for i in range(200_000 if kind == "jsonl" else 60_000)]
+    if kind == "jsonl":
+        return jsonl(rows)
+    return tarred({f"{i}.json": json.dumps(row).encode() for i, row in enumerate(rows)}, "w:gz")
 
 
 def test_a_parquet_file_that_promises_more_than_it_holds(refuse: Refuse, load: Load) -> None:
