@@ -76,7 +76,10 @@ class Settings(BaseSettings):
         8 * GIB, ge=64 * MIB, description="Memory that reading an uploaded file may take."
     )
     reader_seconds: float = Field(
-        120.0, gt=0, description="Time that reading an uploaded file may take, and again for each 100 MiB."
+        120.0,
+        gt=0,
+        description="Time that reading an uploaded file may take, and again for each 100 MiB; it keeps its "
+        "worker so long.",
     )
     block_seconds: float = Field(2.0, gt=0, description="How long one block of scores should take.")
     exit_with_parent: bool = Field(False, description="A worker stops when what started it is gone.")

@@ -67,9 +67,14 @@ def graph(settings: Settings, renewal: Renewal, path: Path, out_path: Path) -> G
     return GraphInfo(**_read(settings, renewal, "graph", path, {"out": str(out_path)}))
 
 
+def bounds_of(settings: Settings, size: int) -> Bounds:
+    """What reading a file of `size` bytes may take."""
+    turns = 1 + size / MIB / MIB_A_TURN
+    return Bounds(settings.reader_memory_bytes, settings.reader_seconds * turns)
+
+
 def _read(settings: Settings, renewal: Renewal, call: str, path: Path, argument: Json) -> Json:
-    turns = 1 + path.stat().st_size / MIB / MIB_A_TURN
-    bounds = Bounds(settings.reader_memory_bytes, settings.reader_seconds * turns)
+    bounds = bounds_of(settings, path.stat().st_size)
     try:
         found = _fences[0].call(call, {"path": str(path)} | argument, bounds, renewal.tick)
     except BoundsError as broken:
@@ -91,7 +96,7 @@ def _told(why: str, bounds: Bounds) -> str:
     if why == "time":
         return (
             f"Reading the file took more than {bounds.seconds:,.0f} s: make it smaller, or write it in "
-            "another format. DIFFIN_READER_SECONDS is the bound for each 100 MiB."
+            "another format. DIFFIN_READER_SECONDS is the bound, and again for each 100 MiB."
         )
     return (
         f"The file crashed its reader ({why}): it is damaged, or made to do harm. Write it again, with "
