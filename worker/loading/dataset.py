@@ -26,6 +26,7 @@ from worker.loading.kinds import kind_of
 from worker.loading.layouts import input_layout, target_layout, token_layout
 from worker.loading.npz import open_npz
 from worker.loading.parquet import open_parquet
+from worker.loading.room import check_room
 from worker.loading.rows import load_table
 from worker.loading.source import MOST_SAMPLE_BYTES, Source, ranges
 from worker.loading.table import Table
@@ -127,9 +128,7 @@ def load_dataset(path: Path, announced: str | None, out_dir: Path, asked: Asked 
         wanted = announced or _guessed(kind, path)
         _check_kind(kind, wanted)
         if wanted in TABLES:
-            return _of_table(
-                load_table(TABLES[wanted](path, asked), asked, out_dir, path.stat().st_size), out_dir, wanted
-            )
+            return _of_table(load_table(TABLES[wanted](path, asked), asked, out_dir, sent), out_dir, wanted)
         if wanted in ARCHIVES:
             with open_archive(path, kind, out_dir) as archive:
                 wanted = _layout_of(archive) if wanted == "tar" else wanted
@@ -137,8 +136,8 @@ def load_dataset(path: Path, announced: str | None, out_dir: Path, asked: Asked 
                 return _of_table(load_table(table, asked, out_dir, sent), out_dir, wanted)
         if wanted == "npz":
             with open_npz(path, out_dir) as arrays:
-                return _load(arrays, out_dir)
-        return _load(sources(path), out_dir)
+                return _load(arrays, out_dir, sent)
+        return _load(sources(path), out_dir, sent)
     except BaseException:
         for name in FILES.values():
             (out_dir / name).unlink(missing_ok=True)
@@ -194,12 +193,13 @@ def _of_table(found: dict[str, Any], out_dir: Path, kind: str) -> DatasetInfo:
     )
 
 
-def _load(arrays: Mapping[str, Source], out_dir: Path) -> DatasetInfo:
+def _load(arrays: Mapping[str, Source], out_dir: Path, sent: int) -> DatasetInfo:
     _check_names(arrays)
     _check_shapes(arrays)
     inputs, targets = arrays["inputs"], arrays.get("targets")
     layout = input_layout(inputs)
     labels = token_layout(inputs) if targets is None else target_layout(targets)
+    check_room(inputs.shape[0], (layout, labels), out_dir, sent)
     if "ids" in arrays:
         write_ids(arrays["ids"], out_dir / "ids.npy")
     input_range = write_canonical(inputs, layout, out_dir / "inputs.npy")

@@ -1,4 +1,7 @@
-"""Whether a table's arrays may be as large as they come out, beside its file and on the disk."""
+"""Whether a data set's arrays may be as large as they come out, beside its file and on the disk.
+
+Whole numbers are int64 there, whatever the file has: its size alone bounds nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from worker.loading.canonical import Layout
 from worker.loading.errors import LoadError
 from worker.loading.source import MOST_SAMPLE_BYTES
 
-FREELY_BYTES, MOST_TIMES = 2 * 1024**3, 1000  # of arrays, and beyond that: how many times the file's bytes
+FREELY_BYTES, MOST_TIMES = 256 * 1024**2, 1000  # of arrays, and beyond that: how many times the file's bytes
 SPARE_BYTES = 512 * 1024**2  # that a data set must leave free on the disk, of a small one an eighth
 
 
@@ -64,6 +67,8 @@ def _check_times(rows: int, taken: int, sent: int, of: str = "") -> None:
         raise LoadError(
             "dataset_too_large",
             f"Read as arrays the {rows} samples{of} take {taken:,} bytes, more than {MOST_TIMES:,} times "
-            f"those of the file ({sent:,}): give a shorter max_length or a smaller image_size, fewer "
-            "columns as inputs, or fewer samples.",
+            f"those of the file ({sent:,}), which holds of arrays beyond {FREELY_BYTES // 1024**2} MiB: give "
+            "a shorter max_length or a smaller image_size, fewer columns as inputs, or fewer samples. Data "
+            "that really are one value nearly everywhere are taken from a file that is not packed: a csv, "
+            "np.savez, or parquet with compression='none' and use_dictionary=False.",
         )
