@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -216,6 +217,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(RequestValidationError)(_validation)
     app.exception_handler(ClientDisconnect)(_disconnected)
     app.exception_handler(OSError)(_full)
+    app.exception_handler(FileNotFoundError)(_missing)
     app.exception_handler(SQLAlchemyError)(_database)
     app.exception_handler(Exception)(_crash)
 
@@ -254,6 +256,20 @@ def _database(request: Request, exc: SQLAlchemyError) -> Response:
         "Idempotency-Key, so that it is done once."
     )
     return answered(request, ApiProblem(503, "database_away", detail, headers={"Retry-After": "1"}))
+
+
+async def _missing(request: Request, exc: FileNotFoundError) -> Response:
+    """404 where the file went with what named it, after that had been read; a lost file is our failure."""
+    if not await run_in_threadpool(_deleted, request, exc):
+        return _full(request, exc)
+    detail = "What this is about was deleted while it was read."
+    return answered(request, ApiProblem(404, "not_found", detail))
+
+
+def _deleted(request: Request, exc: FileNotFoundError) -> bool:
+    with request.app.state.database.snapshot() as session:
+        deleted: bool = request.app.state.blobs.deleted(session, exc)
+    return deleted
 
 
 def _full(request: Request, exc: Exception) -> Response:

@@ -9,9 +9,11 @@ once, by whoever lets go of them. Of two that let go of the same content the lat
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +35,8 @@ from app.store.tables import Base, Blob, Upload
 LET_GO = "let_go"  # of a transaction: digests
 LOCK_NOT_AVAILABLE = "55P03"
 PATIENCE = 10.0  # seconds until one waits for the locks of others as they come
+DIGITS = 64  # of a SHA-256
+OF_A_BLOB = re.compile(rf"[0-9a-f]{{{DIGITS}}}(-[0-9a-f-]{{36}})?")  # a digest, or the last of a location
 BATCH = 500  # digests in one question; one is asked of each table that names blobs
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,16 @@ class BlobStore:
         """(how many bytes there are, what gives those from a start to a stop); else as `path`."""
         size, location = self._found(session, sha256)
         return size, partial(self.place.read, location)
+
+    def deleted(self, session: Session, missing: FileNotFoundError) -> bool:
+        """Whether the file was a blob's that is deleted since its row was read: nothing was lost. `session`
+        must have begun after the failure.
+        """
+        name = Path(str(missing.filename)).name
+        if not OF_A_BLOB.fullmatch(name):
+            return False
+        location = session.scalar(select(Blob.location).where(Blob.sha256 == name[:DIGITS]))
+        return location is None or not location.endswith(f"/{name}")  # the same content may have come anew
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
@@ -183,7 +197,7 @@ class BlobStore:
         """(the bytes it has, its location)."""
         found = session.execute(select(Blob.bytes, Blob.location).where(Blob.sha256 == sha256)).first()
         if found is None:
-            raise FileNotFoundError(f"no blob {sha256}")
+            raise FileNotFoundError(errno.ENOENT, "no such blob", sha256)
         return found.bytes, found.location
 
     def _remove(self, *locations: str) -> None:

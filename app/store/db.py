@@ -98,6 +98,10 @@ class Database:
 
     def __init__(self, url: str, ring: Ring | None = None, processes: int = 1) -> None:
         self.engine = connect(url, max(CONNECTIONS // processes, LEAST_CONNECTIONS))
+        options: dict[str, Any] = {"read_only": True}
+        if self.engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"  # SQLite's readers see one state anyway
+        self._reading = self.engine.execution_options(**options)
         self.ring = ring
 
     @contextmanager
@@ -125,8 +129,10 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
-        """A session for reading: takes no write lock on SQLite, commits nothing."""
-        with Session(self.engine.execution_options(read_only=True), expire_on_commit=False) as session:
+        """A session for reading, which sees what there was at its first question, whatever others commit
+        meanwhile. It takes no write lock on SQLite, and commits nothing.
+        """
+        with Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     def check(self) -> None:

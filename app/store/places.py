@@ -6,6 +6,7 @@ and never changed; who may still need it is `blobs`' affair.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -171,7 +172,7 @@ class Bucket:
             obstore.delete(self._store, location)
 
     def _pieces(self, location: str, options: Any = None) -> Iterator[bytes]:
-        with _told(self.url):
+        with _told(self.url, location):
             found = obstore.get(self._store, location, options=options)
 
         def pieces() -> Iterator[bytes]:
@@ -182,12 +183,16 @@ class Bucket:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Problems of the storage as OSError, in one line that names it."""
+def _told(url: str, location: str | None = None) -> Iterator[None]:
+    """Problems of the storage as OSError, in one line that names it; of what is not there the location is
+    the `filename`, as of a file on a disk.
+    """
     try:
         yield
     except (BaseError, FileNotFoundError, PermissionError) as problem:
         words = str(problem).partition("\n")[0]
+        if location is not None and isinstance(problem, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, f"{url}: {words}", location) from problem
         kind = FileNotFoundError if isinstance(problem, FileNotFoundError) else OSError
         raise kind(f"{url}: {words}") from problem
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,13 +17,14 @@ from app.ui.shell import render
 
 def install(app: FastAPI) -> None:
     """Answers browsers with a page wherever the application would with a problem."""
-    for kind in (HTTPException, RequestValidationError, SQLAlchemyError, Exception):
+    for kind in (HTTPException, RequestValidationError, SQLAlchemyError, FileNotFoundError, Exception):
         app.exception_handler(kind)(_paged(app.exception_handlers[kind]))
 
 
 def _paged(answer: Any) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def handler(request: Request, exc: Exception) -> Response:
-        told: Response = answer(request, exc)
+        answered = answer(request, exc)
+        told: Response = await answered if isawaitable(answered) else answered
         if not _for_people(request):
             return told
         page = render(request, "error.html", told.status_code, problem=json.loads(bytes(told.body)))
