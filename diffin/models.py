@@ -94,7 +94,10 @@ class TrajectoryFile:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One training run: its network, task and optimizer, and the checkpoints received, by step."""
+    """One training run: its network, task and optimizer, and the checkpoints received, by step.
+
+    `status` is that of the network, as a data set's: `invalid` where the file that tells of it was refused.
+    """
 
     id: str
     name: str
@@ -109,6 +112,8 @@ class Trajectory:
     checkpoints: tuple[Checkpoint, ...] = ()
     batch_order: BatchOrder | None = None
     files: tuple[TrajectoryFile, ...] = ()
+    status: str = "ready"
+    error: Problem | None = None
     metadata: Json | None = None
     created_at: datetime | None = None
 

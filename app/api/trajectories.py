@@ -34,7 +34,8 @@ def create_trajectory(body: TrajectoryIn, caller: Caller, once: OncePost) -> Res
     """Names the network, the task and how it was trained; its checkpoints follow one by one.
 
     As multipart, the same JSON is the part `trajectory`, and the network's graph (ONNX) comes along as the
-    part `architecture_file`. A worker reads it: the trajectory's `files` tell how that went.
+    part `architecture_file`. A worker reads it: `status` goes from `validating` to `ready` or `invalid`, and
+    `error` says why.
     """
     check_files(body, ())
     return once.run(lambda session: created(session, caller.project_id, body))

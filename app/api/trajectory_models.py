@@ -17,6 +17,7 @@ from pydantic import (
 from app.api.resources import INT64, MOST_STEPS, Body, GivenName, Id, Metadata, Notes, named
 from app.catalog import ONNX, Architecture, Optimizer, Preprocessing, Recipe, Task, check_task, task_of
 from app.catalog.base import refusal
+from app.store import trajectories
 from app.store.tables import BatchOrder, Checkpoint, Trajectory, TrajectoryFile
 
 Status = Literal["validating", "ready", "invalid"]
@@ -30,6 +31,16 @@ EXAMPLE: dict[str, Any] = {
     "batch_size": 64,
     "train_size": 60000,
     "total_steps": 4690,
+}
+
+REFUSED: dict[str, Any] = {
+    "type": "https://diffin.dev/problems/invalid_architecture",
+    "title": "The trajectory's architecture file was refused",
+    "code": "invalid_architecture",
+    "detail": "The trajectory's architecture file was refused, so that its checkpoints cannot be checked: "
+    "The file is no ONNX graph that can be read. Describe the run as another trajectory, with a sound file.",
+    "fault": "user",
+    "errors": [],
 }
 
 
@@ -192,6 +203,13 @@ class TrajectoryOut(BaseModel):
     train_size: int | None = Field(examples=[60000])
     total_steps: int | None = Field(examples=[4690])
     recipe: dict[str, Any] | None
+    status: Status = Field(
+        description="Of its network: `validating` until a worker has read the file that tells of it (a "
+        "graph, the weights below an adapter), if there is one; `invalid` where it was refused, and `error` "
+        "says why: no job can name the trajectory then. Checkpoints and the batch order have their own.",
+        examples=["ready"],
+    )
+    error: dict[str, Any] | None = Field(examples=[None, REFUSED])
 
 
 class TrajectoryDetail(TrajectoryOut):
@@ -212,7 +230,9 @@ class TrajectoryDetail(TrajectoryOut):
 def told(row: Trajectory) -> dict[str, Any]:
     """The fields of `TrajectoryOut`."""
     names = TrajectoryOut.model_fields.keys() - {"id", "name", "notes", "metadata", "created_at"}
-    return named(row) | {name: getattr(row, name) for name in names}
+    status, error = trajectories.verdict(row)
+    fields = {name: getattr(row, name) for name in names - {"status", "error"}}
+    return named(row) | fields | {"status": status, "error": error}
 
 
 def detailed(row: Trajectory) -> TrajectoryDetail:

@@ -221,6 +221,21 @@ def _tell(session: Session, row: BatchOrder | Checkpoint | TrajectoryFile) -> No
         webhooks.emit(session, project_id, f"checkpoint.{row.status}", told)
 
 
+def verdict(
+    trajectory: Trajectory,
+) -> tuple[Literal["validating", "ready", "invalid"], dict[str, Any] | None]:
+    """What the files that tell of the network make of a trajectory: (status, error where it is invalid).
+
+    Without such files its name and config tell all, and it is ready. Checkpoints and the batch order have a
+    status of their own: one that was refused is sent again.
+    """
+    for one in trajectory.files:
+        if one.status == "invalid":
+            return "invalid", refused_with(one)
+    waits = any(one.status == "validating" for one in trajectory.files)
+    return ("validating" if waits else "ready"), None
+
+
 def refused_with(file: TrajectoryFile) -> dict[str, Any]:
     """Why nothing can be held against the network that a refused file should have told of."""
     error = file.error or {}

@@ -49,6 +49,7 @@ def show(
             runs=runs,
             run_uses=uses.of_trajectories(session, run_ids),
             checkpoints=uses.checkpoints(session, run_ids),
+            networks={one.id: trajectories.verdict(one)[0] for one in runs},
             older_sets=older_sets,
             older_runs=older_runs,
             first=sets_before is None and runs_before is None,
@@ -65,12 +66,15 @@ def show_run(request: Request, trajectory_id: TrajectoryId, caller: PageCaller, 
         used = uses.jobs_with(session, caller.project_id, JOBS, trajectory_id=trajectory_id)
         states = [one.status for one in run.files] + [one.status for one in run.checkpoints]
         states += [run.batch_order.status] if run.batch_order else []
+        network, error = trajectories.verdict(run)
         return render(
             request,
             "trajectory.html",
             caller=caller,
             here="inputs",
             run=run,
+            network=network,
+            error=error,
             jobs=[state.row(one) for one in used],
             last=next((one for one in used if one.train_dataset_id), None),
             waiting="validating" in states,

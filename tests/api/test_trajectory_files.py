@@ -185,6 +185,29 @@ def test_a_run_takes_its_graph_along(service: Service) -> None:
         assert session.get(Blob, body["files"][0]["sha256"]) is None
 
 
+def test_a_run_has_the_status_of_its_network(service: Service) -> None:
+    """As a data set has: a client that looks at the run alone learns that its graph was refused, and why."""
+    sound, broken = posted(service), posted(service)
+    assert (sound["status"], sound["error"]) == ("validating", None)
+    accept(service, sound["id"])
+    refuse(service, broken["id"], "The graph has the unknown operator Mystery.")
+    told = {one["id"]: one for one in service.http.get(PATH).json()["data"]}
+    for run in (sound["id"], broken["id"]):
+        body = service.http.get(f"{PATH}/{run}").json()
+        assert (body["status"], body["error"]) == (told[run]["status"], told[run]["error"])
+    assert (told[sound["id"]]["status"], told[sound["id"]]["error"]) == ("ready", None)
+    assert told[broken["id"]]["status"] == "invalid"
+    assert told[broken["id"]]["error"]["code"] == "invalid_architecture"
+    assert "unknown operator Mystery" in told[broken["id"]]["error"]["detail"]
+
+
+def test_a_run_without_files_is_ready_whatever_became_of_its_checkpoints(service: Service) -> None:
+    made = service.http.post(PATH, json=RUN).json()
+    assert (made["status"], made["error"]) == ("ready", None)
+    service.checkpoint(made["id"], 10)
+    assert service.http.get(f"{PATH}/{made['id']}").json()["status"] == "ready"
+
+
 def test_a_checkpoint_sent_before_the_verdict_shares_it(service: Service) -> None:
     trajectory_id = posted(service)["id"]
     checkpoint = service.checkpoint(trajectory_id, 10)

@@ -54,6 +54,17 @@ def test_an_invalid_checkpoint_says_why(
         client.submit(other, training, query)
 
 
+def test_a_refused_network_is_told_of_the_run(client: Diffin, tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(b"no graph at all")
+    run = client.create_trajectory(name="no graph", architecture_file=file)
+    with pytest.raises(InputInvalid):
+        client.ready(run)
+    found = client.trajectory(run.id)
+    assert found.status == "invalid"
+    assert found.error is not None and "architecture file was refused" in found.error.detail
+
+
 def test_half_given_arrays_are_refused_before_anything_is_sent(client: Diffin) -> None:
     with pytest.raises(ValueError, match="inputs= and targets="):
         client.upload_dataset(inputs=np.zeros((3, 2), np.float32))

@@ -168,6 +168,8 @@ def test_a_graph_that_is_refused_says_why(
     sent = send(client, made["id"], tensors())
     body = settled(client, made["id"])
     [file] = body["files"]
+    assert (body["status"], body["error"]["code"]) == ("invalid", "invalid_architecture")
+    assert words in body["error"]["detail"]
     assert file["status"] == "invalid"
     assert words in file["error"]["detail"]
     assert file["error"]["code"] == (code or file["error"]["code"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -116,6 +117,22 @@ def test_a_refused_checkpoint_says_why_in_its_row(http: httpx.Client, api: httpx
     assert "1 refused" in seen(http, "/inputs").words
     assert post(http, f"/trajectories/{run}/delete").headers["Location"] == "/inputs"
     assert api.get(f"/v1/trajectories/{run}").status_code == 404
+
+
+def test_a_refused_network_says_why_in_the_list_and_on_its_page(
+    http: httpx.Client, api: httpx.Client
+) -> None:
+    told: dict[str, Any] = {"name": "no graph", "architecture": {"name": "onnx"}}
+    told |= {"task": {"type": "classification", "loss": "cross_entropy"}}
+    files = {"architecture_file": ("n.onnx", b"no graph at all")}
+    made = api.post("/v1/trajectories", data={"trajectory": json.dumps(told)}, files=files).json()
+    refused = finished(api, f"/v1/trajectories/{made['id']}")
+    assert refused["status"] == "invalid"
+    row = re.search(rf"/trajectories/{made['id']}.*?</tr>", http.get("/inputs").text, re.S)
+    assert row is not None and "refused" in row[0]
+    page = seen(http, f"/trajectories/{made['id']}").words
+    assert "architecture file was refused" in page and refused["error"]["code"] in page
+    assert post(http, f"/trajectories/{made['id']}/delete").status_code == 303
 
 
 def test_what_is_unused_is_renamed_and_deleted(http: httpx.Client, api: httpx.Client) -> None:

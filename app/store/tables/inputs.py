@@ -65,7 +65,9 @@ class Trajectory(Resource, Base):
         order_by="Checkpoint.step, Checkpoint.id", viewonly=True
     )
     batch_order: Mapped[BatchOrder | None] = relationship(viewonly=True)
-    files: Mapped[list[TrajectoryFile]] = relationship(order_by="TrajectoryFile.role", viewonly=True)
+    files: Mapped[list[TrajectoryFile]] = relationship(
+        order_by="TrajectoryFile.role", viewonly=True, lazy="selectin"
+    )
 
 
 class Uploaded:
