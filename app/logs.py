@@ -33,7 +33,8 @@ def configure(settings: Settings) -> None:
     if settings.log_format == "json":
         last: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, exception_formatter=_plain)]
+        lines = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, exception_formatter=_plain)
+        last = [_in_one_line, lines, _harmless]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -54,6 +55,23 @@ def configure(settings: Settings) -> None:
 def about(**ids: str | None) -> AbstractContextManager[None]:
     """Until the end of the block, every line carries these ids; those that are None are left out."""
     return structlog.contextvars.bound_contextvars(**{name: one for name, one in ids.items() if one})
+
+
+def _in_one_line(_logger: Any, _name: str, event: Any) -> Any:
+    """What is told may come from outside: no text of it ends its line, and begins one of its own."""
+    return {name: _printable(one) if isinstance(one, str) else one for name, one in event.items()}
+
+
+def _harmless(_logger: Any, _name: str, rendered: str) -> str:
+    """The lines, traces among them, without what a terminal obeys or what turns the order of characters."""
+    return "\n".join(map(_printable, rendered.split("\n")))
+
+
+def _printable(text: str) -> str:
+    """The text with all that cannot be seen, but for the space, written as Python would: `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 _plain = structlog.dev.plain_traceback

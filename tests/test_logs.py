@@ -156,3 +156,33 @@ def test_lines_are_for_people_or_for_machines(
         }
     else:
         assert "3 of 4" in line and "job_id=job_1" in line and "\x1b" not in line
+
+
+HOSTILE = ("\x1b[31mred", "\x9b2J", "\u202egpj", "\0", "a\nb", "\x7f", "\u2028", "\ud800")
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_what_comes_from_outside_can_neither_steer_a_terminal_nor_begin_a_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    log = logging.getLogger("of.the.tests")
+    try:
+        logs.configure(Settings(data_dir=tmp_path, log_format="text"))
+        with logs.about(job_id=text):
+            log.warning("of %s", text, extra={"path": text, "known": [text]})
+        one = capsys.readouterr().err
+        try:
+            raise ValueError(text)
+        except ValueError:
+            log.exception("failed")
+        trace = capsys.readouterr().err
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    escaped = text.encode("unicode_escape").decode()
+    assert one.count("\n") == 1 and one.removesuffix("\n").isprintable()
+    assert one.count(escaped) == 4
+    assert all(line.isprintable() for line in trace.splitlines())
+    assert "Traceback" in trace and trace.splitlines()[0].endswith("[of.the.tests]")
