@@ -83,7 +83,8 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 # for torch in it must not fetch another one: hence --no-deps.
 $(VENV)/.installed: requirements/lock.txt requirements/torch.txt pyproject.toml
 	@$(MAKE) python
-	@echo "installing into $(VENV)"
+	@echo "installing into $(VENV): a few minutes the first time, to download what requirements/ pins;" \
+		"most of it is torch (gigabytes with CUDA; TORCH_INDEX=... takes it from another index)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements/lock.txt
 	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements/torch.txt
@@ -96,7 +97,7 @@ peers: $(PEERS)/.installed
 
 $(PEERS)/.installed: benchmarks/rivals/lock.txt requirements/torch.txt
 	@$(MAKE) python
-	@echo "installing into $(PEERS)"
+	@echo "installing into $(PEERS): a few minutes the first time, to download torch and the tools to compare with"
 	@$(PYTHON) -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip --quiet --quiet --disable-pip-version-check install \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --requirement requirements/torch.txt

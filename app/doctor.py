@@ -124,10 +124,14 @@ def _part(name: str, check: Callable[[], str]) -> Finding:
 
 def _database(database: Database, settings: Settings) -> str:
     try:
-        if settings.embedded and not (settings.data_dir / "diffin.db").exists():
-            default = f"sqlite:///{settings.data_dir / 'diffin.db'}"
-            if settings.database_url == default:
-                raise Bad(f"there is no {default}", "run `diffin migrate`, or set DIFFIN_DATA_DIR")
+        file = settings.data_dir / "diffin.db"
+        if settings.database_url == f"sqlite:///{file}" and not file.exists():
+            raise Bad(
+                f"there is none in {settings.data_dir.absolute()}, the data folder by the settings here",
+                "set DIFFIN_DATA_DIR to the data folder of your service (`.diffin` where it was started), or "
+                "DIFFIN_DATABASE_URL to its database; `diffin migrate` makes a new one. An API that answers "
+                "below may be of another folder",
+            )
         database.check()
     except SQLAlchemyError as problem:
         raise Bad(

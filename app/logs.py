@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from structlog.processors import CallsiteParameter
+from structlog.typing import EventDict
 
 from app.settings import Settings
 
@@ -26,6 +27,7 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _uncoloured,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if settings.api_processes > 1:  # which of them it was
@@ -72,6 +74,12 @@ def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _uncoloured(_logger: Any, _method: str, line: EventDict) -> EventDict:
+    """Leaves out the text once more, coloured, which uvicorn sends along."""
+    line.pop("color_message", None)
+    return line
 
 
 _plain = structlog.dev.plain_traceback

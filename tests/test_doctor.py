@@ -193,7 +193,8 @@ def test_the_command_says_it_by_its_status(embedded_service: Service, tmp_path: 
     assert ran.returncode == 1 and "does not answer at http://127.0.0.1:1/:" in ran.stdout
     ran = doctor(services.prepared(tmp_path / "empty"))
     assert ran.returncode == 1
-    assert "diffin migrate" in ran.stdout
+    assert f"there is none in {tmp_path / 'empty'}" in ran.stdout
+    assert "DIFFIN_DATA_DIR" in ran.stdout and "diffin migrate" in ran.stdout
 
 
 def test_whoever_reads_its_output_may_stop(embedded_service: Service) -> None:

@@ -139,7 +139,9 @@ def test_lines_are_for_people_or_for_machines(
     try:
         logs.configure(Settings(data_dir=tmp_path, log_format=shape))
         with logs.about(job_id="job_1", request_id=None):
-            logging.getLogger("of.the.tests").warning("%d of %d", 3, 4, extra={"kind": "block"})
+            logging.getLogger("of.the.tests").warning(
+                "%d of %d", 3, 4, extra={"kind": "block", "color_message": "\x1b[36m3"}
+            )
         line = capsys.readouterr().err
     finally:
         root.handlers[:] = before
@@ -155,7 +157,9 @@ def test_lines_are_for_people_or_for_machines(
             "logger": "of.the.tests",
         }
     else:
-        assert "3 of 4" in line and "job_id=job_1" in line and "\x1b" not in line
+        assert (
+            "3 of 4" in line and "job_id=job_1" in line and "\x1b" not in line and "color_message" not in line
+        )
 
 
 HOSTILE = ("\x1b[31mred", "\x9b2J", "\u202egpj", "\0", "a\nb", "\x7f", "\u2028", "\ud800")

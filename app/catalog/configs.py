@@ -114,6 +114,11 @@ class MlpConfig(Registered):
 
 class LinearConfig(MlpConfig):
     hidden: list[Width] = Field([], max_length=0, description="Always empty: `mlp` has hidden layers.")
+    activation: Activation = Field(
+        "gelu",
+        description="Has no effect: there is one layer. Taken because `mlp` takes it.",
+        json_schema_extra={"deprecated": True},  # forms leave it out
+    )
 
 
 class CnnConfig(Registered):

@@ -85,7 +85,7 @@ def show(
             caller=caller,
             here="inputs",
             dataset=dataset,
-            jobs=[state.row(one) for one in used],
+            jobs=state.rows(session, used),
             bars=bars(dataset) if ready else [],
             label=chosen,
             at=index,
@@ -124,7 +124,7 @@ def samples(
 def _sample(dataset: Dataset, arrays: Arrays, index: int) -> Sample:
     target = np.asarray(arrays.targets[index])
     label = "" if target.ndim else name_of(arrays.classes, target.item()) or f"{target.item():.6g}"
-    title = f"#{index}" if arrays.ids is None else str(arrays.ids[index])
+    title = f"index {index}" if arrays.ids is None else str(arrays.ids[index])
     return Sample(index, title, label, looks(dataset, arrays, index))
 
 

@@ -46,7 +46,12 @@ class Card:
     @property
     def title(self) -> str:
         """What a sample is called: its id, where it has one."""
-        return self.row["sample_id"] or f"#{self.index}"
+        return self.row["sample_id"] or f"sample {self.index}"
+
+    @property
+    def place(self) -> str:
+        """Where it stands in its data set: its index, and its id where it has one."""
+        return f"index {self.index}" + (f", id {one}" if (one := self.row["sample_id"]) else "")
 
 
 def cards(

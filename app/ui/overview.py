@@ -41,7 +41,10 @@ def show(
             "overview.html",
             caller=caller,
             here="overview",
-            jobs=[_row(session, job, done[job.id]) for job in rows],
+            jobs=[
+                told | _course(session, job, done[job.id])
+                for job, told in zip(rows, state.rows(session, rows), strict=True)
+            ],
             next=older,
             first=before is None,
             storage=_storage(session, blobs, caller.project_id),
@@ -49,8 +52,9 @@ def show(
         )
 
 
-def _row(session: Session, job: Job, done: int) -> dict[str, Any]:
-    return state.row(job) | {
+def _course(session: Session, job: Job, done: int) -> dict[str, Any]:
+    """How far it is, and how long it took."""
+    return {
         "progress": jobs.progress(session, job, done),
         "seconds": jobs.seconds_running(job) if job.started_at else None,
     }

@@ -66,8 +66,10 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def size(value: int | None) -> str:
-    """Bytes in the unit that fits."""
-    amount, unit = float(value or 0), UNITS[0]
+    """Bytes in the unit that fits; a dash where they are not known."""
+    if value is None:
+        return NOTHING
+    amount, unit = float(value), UNITS[0]
     for unit in UNITS:
         if amount < 1000 or unit == UNITS[-1]:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -40,6 +41,34 @@ def of(session: Session, job: Job) -> dict[str, Any]:
 def row(job: Job) -> dict[str, Any]:
     """The job as a row of a list."""
     return {"job": job, "title": title(job), "kind": KINDS[job.type], "method": method(job)}
+
+
+def rows(session: Session, found: Sequence[Job]) -> list[dict[str, Any]]:
+    """The jobs as rows of a list, with the names of what each is over, by which they are told apart."""
+    sets = {one for job in found for one in (job.train_dataset_id, job.query_dataset_id) if one}
+    runs = {one for job in found for one in job.trajectory_ids}
+    named: dict[str | None, str] = {}
+    for dataset in session.scalars(select(Dataset).where(Dataset.id.in_(sets))):
+        named[dataset.id] = dataset.name or dataset.filename
+    for run in session.scalars(select(Trajectory).where(Trajectory.id.in_(runs))):
+        named[run.id] = run.name or short(run.id)
+    return [row(job) | {"over": _over(job, named), "short": short(job.id)} for job in found]
+
+
+def _over(job: Job, named: Mapping[str | None, str]) -> str:
+    """What the job is over, in words: data digits · query clean · run baseline."""
+    inputs: dict[str, Sequence[str | None]] = {
+        "data": [job.train_dataset_id],
+        "query": [job.query_dataset_id],
+        "run": job.trajectory_ids,
+    }
+    told = ((role, ", ".join(named[one] for one in ids if one in named)) for role, ids in inputs.items())
+    return " · ".join(f"{role} {names}" for role, names in told if names)
+
+
+def short(resource_id: str) -> str:
+    """The end of an id, where two made in the same second differ."""
+    return f"…{resource_id[-6:]}"
 
 
 def title(job: Job) -> str:

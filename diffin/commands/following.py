@@ -45,7 +45,7 @@ def wait(job: str, timeout: float | None) -> None:
 
 @click.command()
 @click.argument("job")
-@click.option("-n", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
+@click.option("-n", "--limit", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
 @click.option(
     "--order",
     type=click.Choice(get_args(Order)),
@@ -65,7 +65,7 @@ def top(job: str, limit: int, order: Order, as_json: bool) -> None:
 @click.command()
 @click.argument("job")
 @click.argument("query", type=click.IntRange(min=0))
-@click.option("-n", "limit", type=ROWS, default=10, show_default=True, help="Rows of each.")
+@click.option("-n", "--limit", "limit", type=ROWS, default=10, show_default=True, help="Rows of each.")
 def influences(job: str, query: int, limit: int) -> None:
     """Print the training samples behind one QUERY sample (jobs with per_query=true)."""
     client = service()
@@ -122,7 +122,7 @@ def cancel(job: str) -> None:
 
 
 @click.command()
-@click.option("-n", "limit", type=ROWS, default=20, show_default=True)
+@click.option("-n", "--limit", "limit", type=ROWS, default=20, show_default=True)
 def jobs(limit: int) -> None:
     """List the jobs, newest first."""
     table = columns("job", "type", "status", "method", "name", "created")
@@ -133,7 +133,7 @@ def jobs(limit: int) -> None:
 
 
 @click.command()
-@click.option("-n", "limit", type=ROWS, default=20, show_default=True)
+@click.option("-n", "--limit", "limit", type=ROWS, default=20, show_default=True)
 def datasets(limit: int) -> None:
     """List the data sets."""
     table = columns("data set", "status", "samples", "classes", "name")

@@ -38,7 +38,7 @@ def create_key(name: str, scopes: Sequence[str], days: float | None, project: st
 
 
 @keys.command("list")
-@click.option("-n", "limit", type=ROWS, default=50, show_default=True, help="Rows.")
+@click.option("-n", "--limit", "limit", type=ROWS, default=50, show_default=True, help="Rows.")
 @click.option("--project", help="Another than one's own; for admins of the project `default`.")
 @click.option("--all", "everything", is_flag=True, help="With those that are expired or revoked.")
 def list_keys(limit: int, project: str | None, everything: bool) -> None:

@@ -133,14 +133,14 @@ def deletion(
 
 @click.command()
 @click.argument("selection")
-@click.option("-n", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
+@click.option("-n", "--limit", "limit", type=ROWS, default=20, show_default=True, help="Rows.")
 def selection(selection: str, limit: int) -> None:
     """Print what was chosen, and the first of its samples."""
     _print(service(), selection, limit)
 
 
 @click.command()
-@click.option("-n", "limit", type=ROWS, default=20, show_default=True)
+@click.option("-n", "--limit", "limit", type=ROWS, default=20, show_default=True)
 @click.option("--job", help="Only those of this job.")
 def selections(limit: int, job: str | None) -> None:
     """List the selections, newest first."""

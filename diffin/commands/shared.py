@@ -128,8 +128,9 @@ def run_of(client: Diffin, given: str) -> Trajectory:
 
 
 def waited(client: Diffin, job: str, timeout: float | None) -> None:
+    found = client.job(job)  # what is none is told without a bar
     with waiting(job, err) as progress:
-        client.wait(job, timeout=timeout, progress=progress)
+        client.wait(found, timeout=timeout, progress=progress)
 
 
 def print_top(client: Diffin, job: str, limit: int, order: Order) -> None:

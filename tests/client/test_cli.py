@@ -56,6 +56,14 @@ def test_submit_takes_what_was_uploaded_before_by_its_id(
     assert "succeeded" in printed(diffin.invoke(main, ["status", job]))
 
 
+def test_waiting_for_what_is_no_job_says_so_and_draws_nothing(diffin: CliRunner) -> None:
+    for given, told in (("x", "'x' is no id"), ("job_x", "job_x")):
+        ran = diffin.invoke(main, ["wait", given])
+        assert ran.exit_code == 1
+        assert told in ran.stderr
+        assert ran.stderr.lstrip().startswith("Error:") and "0:00:00" not in ran.stderr
+
+
 def test_submit_averages_several_runs(
     diffin: CliRunner, trajectory: Trajectory, recording: Path, training: Dataset, query: Dataset
 ) -> None:
@@ -93,7 +101,7 @@ def test_an_estimate_asks_nothing(
 
 
 def test_top_prints_rows_as_json_for_other_programs(diffin: CliRunner, job: Job) -> None:
-    lines = printed(diffin.invoke(main, ["top", job.id, "-n", "3", "--order", "helpful", "--json"]))
+    lines = printed(diffin.invoke(main, ["top", job.id, "--limit", "3", "--order", "helpful", "--json"]))
     scores = [json.loads(line)["score"] for line in lines.splitlines()]
     assert len(scores) == 3 and scores == sorted(scores)
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from tests import services
 from tests.services import Service
-from tests.ui.explored import Explored, npz, wrongly_labelled
+from tests.ui.explored import Explored, finished, npz, wrongly_labelled
 
 Payload = dict[str, Any]
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -122,6 +122,7 @@ def test_checkpoints_are_sent_with_their_steps_and_what_is_wrong_is_told_in_thei
         run.get_by_label("Network", exact=True).select_option("linear")
         expect(run.get_by_label("in features")).to_have_value("64")
         expect(run.get_by_label("num classes")).to_have_value("10")
+        expect(run.get_by_label("activation")).to_have_count(0)  # of one layer there is none
         run.get_by_label("Name of the run").fill("from the browser")
         run.get_by_label("Checkpoints (.safetensors").set_input_files(
             [
@@ -275,6 +276,13 @@ def test_what_lies_in_a_store_is_named_and_fetched(browser: Browser, tmp_path: P
             assert api.get(f"/v1/datasets/{job['train_dataset_id']}").json()["uri"] == f"{prefix}train.npz"
         page.goto(f"/datasets/{job['train_dataset_id']}")
         expect(page.get_by_text(f"{prefix}train.npz")).to_be_visible()
+        with running.client() as api:
+            lost = api.post("/v1/datasets", json={"name": "absent.npz", "uri": f"{prefix}absent.npz"})
+            assert lost.status_code == 202, lost.text
+            assert finished(api, lost.headers["Location"])["bytes"] is None
+        page.goto("/inputs")
+        absent = page.get_by_role("row").filter(has_text="absent.npz").get_by_role("cell")
+        expect(absent.nth(3)).to_have_text("\N{EN DASH}")  # its size: it never came
 
 
 def test_an_upload_is_followed_and_cancelled(browser: Browser, explored: Explored) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 
 import httpx
@@ -50,6 +51,46 @@ def test_the_overview_tells_what_failed_and_why(http: httpx.Client, explored: Ex
     page = seen(http, "/")
     assert f"/jobs/{explored.job}" in page.links
     assert "training diverged" in page.words
+
+
+def test_jobs_of_one_method_are_told_apart_by_what_they_are_over(
+    http: httpx.Client, explored: Explored
+) -> None:
+    with explored.service.client() as api:
+        run = api.get(f"/v1/trajectories/{explored.trajectory}").json()["name"] or explored.trajectory[-6:]
+    for address in ("/", f"/datasets/{explored.train}", f"/trajectories/{explored.trajectory}"):
+        row = seen(http, address).words.split("what hurts?")[-1].split("succeeded")[0]
+        assert "data digits · query queries · run" in row
+        assert run in row
+        assert f"…{explored.job[-6:]}" in row
+
+
+def test_rank_and_index_are_told_by_their_names(http: httpx.Client, explored: Explored) -> None:
+    page = seen(http, f"/jobs/{explored.job}")
+    worst = page.samples[0]
+    assert f"rank 1 index {worst} " in " ".join(page.words.split())
+    closely = seen(http, f"/jobs/{explored.job}/samples/{worst}")
+    assert f"Sample {worst} " in closely.words
+    assert f"rank 1 of 600, index {worst} " in closely.words
+    for words in (page.words, closely.words, seen(http, f"/datasets/{explored.train}").words):
+        assert "#" not in words
+
+
+def test_the_first_warning_about_scores_is_not_folded_away(http: httpx.Client, explored: Explored) -> None:
+    with explored.service.client() as api:
+        warned = [
+            (one["id"], [warning["detail"] for warning in one["result"]["warnings"]])
+            for one in api.get("/v1/jobs", params={"type": "influence"}).json()["data"]
+            if one["status"] == "succeeded" and one["result"]["warnings"]
+        ]
+    assert warned
+    for job, (first, *others) in warned:
+        note = http.get(f"/jobs/{job}").text.split('aria-label="Warnings about these scores"')[1]
+        note = note.split("</section>")[0]
+        opened, *folded = note.split("<details>")
+        assert first in unescape(opened)
+        assert bool(folded) == bool(others)
+        assert all(one in unescape(folded[0]) for one in others)
 
 
 def test_the_gallery_has_the_order_of_the_api(http: httpx.Client, explored: Explored) -> None:

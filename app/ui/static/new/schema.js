@@ -81,8 +81,8 @@ function kindOf(schema) {
   return { kind: "json", nullable };
 }
 
-/** Not what has one value only, and no list that must stay empty. */
-const usable = (schema) => !("const" in schema) && schema.maxItems !== 0;
+/** Not what has one value only or no effect, and no list that must stay empty. */
+const usable = (schema) => !("const" in schema) && schema.maxItems !== 0 && !schema.deprecated;
 
 function inputFor({ kind, choices, nullable }, value, id) {
   if (kind === "choice") {
