@@ -26,6 +26,7 @@ SAFE_HEADERS = {
 }
 MOST_HEADERS, MOST_HEADER_BYTES = 100, 32 * 1024
 SLOWEST = 8 * 1024  # bytes a second of a body
+REST_BYTES, REST_SECONDS = 64 * 1024, 1.0  # of a body that nobody reads
 log = logging.getLogger(__name__)
 PROBES = ("/livez", "/readyz", "/metrics")  # asked every few seconds
 SAFE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -158,6 +159,9 @@ class BodyLimit:
 
     A body may take `seconds`, and a second more for each `SLOWEST` bytes that came: who sends slower than
     that is not waited for.
+
+    Of a body that is still coming when the answer begins, a little more is read: where that was all, the
+    connection goes on, else it ends with the answer. The server itself would read on without an end.
     """
 
     def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
@@ -189,7 +193,34 @@ class BodyLimit:
             refuse_if_over(state["max_body_bytes"], seen)
             return message
 
-        await self.app(scope, receive_limited, send)
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start" and not whole:
+                headers = MutableHeaders(scope=message)
+                if "connection" not in headers and not await _rest(scope, receive):
+                    headers["Connection"] = "close"
+            await send(message)
+
+        await self.app(scope, receive_limited, send_last)
+
+
+async def _rest(scope: Scope, receive: Receive) -> bool:
+    """Whether the rest of the body has come, which is little and on its way, if there is any."""
+    headers = Headers(scope=scope)
+    told = headers.get("content-length", "0")
+    length = int(told) if told.isdecimal() else 0
+    if not length and "transfer-encoding" not in headers:
+        return True
+    if length > REST_BYTES or "expect" in headers:  # who expects to be asked for it need not send it at all
+        return False
+    left, more = REST_BYTES, True
+    try:
+        async with asyncio.timeout(REST_SECONDS):
+            while more and left >= 0:
+                message = await receive()
+                left, more = left - len(message.get("body", b"")), message.get("more_body", False)
+    except TimeoutError:
+        return False
+    return not more
 
 
 def refuse_if_over(most: int, size: int, what: str = "body") -> None:

@@ -260,6 +260,42 @@ def raw(service: Service, request: bytes) -> bytes:
         return received(connection)
 
 
+@pytest.mark.parametrize("headers", [b"Content-Length: 1000000000000", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(b"POST /v1/datasets", b"401"), (b"PUT /v1/uploads/up_1/parts/1", b"401"), (b"GET /livez", b"200"), (b"POST /no", b"404")],
+)  # fmt: skip
+def test_a_body_that_nobody_reads_is_not_swallowed(
+    embedded_service: Service, path: bytes, status: bytes, headers: bytes
+) -> None:
+    host, port = embedded_service.url.removeprefix("http://").split(":")
+    chunk = b"%x\r\n%b\r\n" % (2**20, bytes(2**20))
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (path, headers))
+        connection.sendall(chunk[: 2**17])
+        answer = received(connection)
+        assert answer.startswith(b"HTTP/1.1 %b " % status) and b"\r\nconnection: close\r\n" in answer.lower()
+        with pytest.raises(ConnectionError):
+            connection.sendall(chunk[2**17 :])
+            for _ in range(64):
+                connection.sendall(chunk)
+
+
+def test_who_sends_a_large_body_for_nothing_is_told_why(embedded_service: Service) -> None:
+    stranger = {"Authorization": "Bearer nobody"}
+    for _ in range(10):
+        with httpx.Client(base_url=embedded_service.url, headers=stranger, timeout=30) as client:
+            answer = client.post("/v1/datasets", files={"file": ("d.npz", bytes(2**24))}, data={"name": "d"})
+        assert (answer.status_code, answer.headers["connection"]) == (401, "close")
+
+
+def test_a_body_that_nobody_reads_and_that_drips_is_not_waited_for(embedded_service: Service) -> None:
+    head = b"POST /v1/datasets HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n{"
+    for more in (b"Content-Length: 1000", b"Content-Length: 1000\r\nExpect: 100-continue"):
+        answer = raw(embedded_service, head % more)
+        assert answer.startswith(b"HTTP/1.1 401 ") and b"\r\nconnection: close\r\n" in answer.lower()
+
+
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 @pytest.mark.parametrize("unclear", UNCLEAR)
 def test_a_request_whose_end_is_not_clear_is_the_last_of_its_connection(
