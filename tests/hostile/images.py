@@ -161,7 +161,7 @@ SIDES = [
     _case("a PNM of 2**40 colours", _ppm(b"P6 4 4 1099511627776\n"), "corrupt_file"),
     _case("a PNM with a comment of 1 MiB", lambda: b"P6 #" + b"x" * MIB + b"\n4 4 255\n" + bytes(48), "ready|corrupt_file", "", seed=False),
     _case("an image of another size", lambda: picture(colour(9, 4)), "shape_mismatch", "9 x 4"),
-    Case("an image that image_size makes huge", "imagefolder", lambda: among(good.PNG), "unsafe_file", "memory", asked={"image_size": [8192, 8192], "image_mode": "RGBA"}, heavy=True, seed=False),
+    Case("an image that image_size makes huge", "imagefolder", lambda: among(good.PNG), "dataset_too_large", "image_size", asked={"image_size": [8192, 8192], "image_mode": "RGBA"}, heavy=True, seed=False),
 ]  # fmt: skip
 BOMBS = [
     _case("a PNG whose data unpack to 200 MiB", lambda: png(data=bytes(200 * MIB)), "ready|corrupt_file", "", seed=False, heavy=True),
