@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.api import wording
 from app.store import db
 from app.store.full import disk_full
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_URI = "https://diffin.dev/problems/"
-MOST_ERRORS, MOST_KEY = 50, 300  # told of a body; characters of a key in it
+MOST_ERRORS = 50  # told of a body
 CODES = {
     400: "bad_request",
     401: "unauthorized",
@@ -225,6 +226,10 @@ def install(app: FastAPI) -> None:
 def _http(request: Request, exc: HTTPException) -> Response:
     if isinstance(exc, ApiProblem):
         return answered(request, exc)
+    if exc.status_code == 400 and isinstance(
+        exc.__cause__, ValueError | RecursionError
+    ):  # FastAPI's, of JSON
+        return answered(request, ApiProblem(400, "invalid_json", wording.unreadable(exc.__cause__)))
     code = CODES.get(exc.status_code, "error")
     detail = {
         404: f"There is nothing at {request.url.path}; /v1/openapi.json lists what there is.",
@@ -298,7 +303,7 @@ def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> ApiProblem:
         return ApiProblem(400, "invalid_json", f"The body is not JSON: {where}.")
     if isinstance(body, bytes):
         return ApiProblem(415, "unsupported_media_type", "Send JSON, with Content-Type: application/json.")
-    errors = [(_pointer(error, body), _words(error)) for error in found[:MOST_ERRORS]]
+    errors = [(wording.pointer(error, body), wording.words(error)) for error in found[:MOST_ERRORS]]
     if len(found) > MOST_ERRORS:
         errors.append(("", f"… and {len(found) - MOST_ERRORS} more."))  # an answer is no echo of the request
     code = next(
@@ -311,49 +316,6 @@ def invalid(found: Sequence[Mapping[str, Any]], body: Any) -> ApiProblem:
     )
     detail = "; ".join(f"{pointer or 'body'}: {words}" for pointer, words in errors[:5])
     return ApiProblem(422, code, detail, errors=errors)
-
-
-def _pointer(error: Mapping[str, Any], body: Any) -> str:
-    """Where the error is. Pydantic names the member of a union on the way; the body has no such name."""
-    source, *path = error["loc"]
-    if source != "body":
-        return ":".join(map(str, error["loc"]))
-    if not path and error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"/{_discriminator(error)}"  # the body itself is one of several kinds
-    kept, here = [], body
-    for at, key in enumerate(path):
-        try:
-            here = here[key]
-        except (KeyError, IndexError, TypeError):
-            if at + 1 < len(path) or error["type"] != "missing":
-                continue
-        kept.append(_short(str(key)).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{key}" for key in kept)
-
-
-def _short(key: str) -> str:
-    return key if len(key) <= MOST_KEY else f"{key[:MOST_KEY]}…"
-
-
-def _discriminator(error: Mapping[str, Any]) -> str:
-    """The field that tells the members of a union apart."""
-    return str(error["ctx"]["discriminator"]).strip("'")
-
-
-def _words(error: Mapping[str, Any]) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "union_tag_invalid":
-            what = error["loc"][-1] if len(error["loc"]) > 1 else _discriminator(error)
-            return f"unknown {what} '{_short(context['tag'])}'; known: {context['expected_tags']}"
-        case "union_tag_not_found" if len(error["loc"]) == 1:
-            return "is required"
-        case "extra_forbidden":
-            return "unknown field: misspelt, or not of this kind"
-        case "missing":
-            return "is required"
-        case _:
-            return str(error["msg"])
 
 
 def request_id(request: Request) -> str:

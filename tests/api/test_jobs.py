@@ -76,7 +76,7 @@ def test_a_checkpoint_that_comes_later_is_no_part_of_the_job(service: Service, j
         ({"type": "magic"}, "/type", "validation_error"),
         ({"type": None}, "/type", "validation_error"),
         ({"method": {"name": "astrology"}}, "/method", "unknown_method"),
-        ({"method": {}}, "/method", "validation_error"),
+        ({"method": {}}, "/method/name", "validation_error"),
         ({"method": {"name": "diff_in", "colour": 1}}, "/method/colour", "validation_error"),
         ({"method": {"name": "diff_in", "lanczos_steps": 0}}, "/method/lanczos_steps", "validation_error"),
         ({"seed": -1}, "/seed", "validation_error"),

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
-from tests.api.front_end import KEY, RUN, Service, bearer, listening, pointers, problem
+from tests.api.front_end import KEY, RUN, Service, bearer, listening, pointers, problem, request_of
 
 
 def test_an_unknown_path_is_a_problem(service: Service) -> None:
@@ -30,15 +30,36 @@ def test_a_body_that_is_no_json_is_a_problem(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "code"),
-    [(b"\xff\xfe{}", "invalid_json"), (b"[" * 60_000, "bad_request")],
-    ids=["bytes", "depth"],
+    ("content", "words"),
+    [
+        (b"\xff\xfe{}", "at character 0"),
+        (b'{"name": "\xff"}', "not UTF-8 at byte 10"),
+        (b"[" * 60_000, "nested too deeply"),
+        (b'{"train_size": ' + b"9" * 5000 + b"}", "over 4,300 digits"),
+    ],
+    ids=["encoding", "bytes", "depth", "digits"],
 )
-def test_a_body_that_breaks_the_parser_is_a_problem(service: Service, content: bytes, code: str) -> None:
+def test_a_body_that_breaks_the_parser_is_a_problem(service: Service, content: bytes, words: str) -> None:
     answer = service.http.post(
         "/v1/trajectories", content=content, headers={"Content-Type": "application/json"}
     )
-    problem(answer, 400, code)
+    assert words in problem(answer, 400, "invalid_json")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "words"),
+    [
+        ({"method": {}}, "/method/name", "is required; one of 'diff_in', "),
+        ({"method": "diff_in"}, "/method", "should be an object"),
+        ({"trajectory_ids": ["tr_1"] * 40}, "/trajectory_ids", "List should have at most 32 items, not 40"),
+    ],
+)
+def test_words_are_those_of_the_api_not_of_its_parser(
+    service: Service, inputs: dict[str, str], changes: dict[str, Any], pointer: str, words: str
+) -> None:
+    body = problem(service.http.post("/v1/jobs", json=request_of(inputs) | changes), 422, "validation_error")
+    told = {error["pointer"]: error["detail"] for error in body["errors"]}
+    assert told[pointer].startswith(words)
 
 
 def test_a_body_of_another_media_type_is_a_problem(service: Service) -> None:

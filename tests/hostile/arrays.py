@@ -54,6 +54,7 @@ SHAPES = [
     Case("a shape whose product is 0 mod 2**64", "npz", _told("(4294967296, 4294967296, 4)"), NONE, "inputs"),
     Case("a shape of 300 GB", "npz", _told("(300000000, 256)"), NONE, "asks for"),
     Case("a negative shape", "npz", _told("(-6, -4)"), f"{NONE}|shape_mismatch", "inputs"),
+    Case("a negative shape of two axes", "npz", _told("(-1, 3)"), f"{NONE}|shape_mismatch", "negative axis"),
     Case("a shape of one negative", "npz", _told("(-1,)"), f"{NONE}|shape_mismatch", "inputs"),
     Case("a shape with a fraction", "npz", _told("(6.0, 4)"), NONE, "inputs"),
     Case("a shape of flags", "npz", _told("(True, True)"), f"{NONE}|shape_mismatch", "inputs"),

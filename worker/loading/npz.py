@@ -186,7 +186,10 @@ def read_header(file: IO[bytes], name: str) -> Header:
         raise LoadError(
             "unsupported_dtype", f"{quoted(name)} holds records ({quoted(str(dtype))}), not numbers."
         )
-    if any(n < 0 for n in shape) or len(shape) > MOST_DIMENSIONS:
+    if any(n < 0 for n in shape):
+        told = quoted(str(shape))
+        raise LoadError("shape_mismatch", f"{quoted(name)} has a negative axis, by its header: {told}.")
+    if len(shape) > MOST_DIMENSIONS:
         raise LoadError("shape_mismatch", f"{quoted(name)} has {len(shape)} axes; {MOST_DIMENSIONS} at most.")
     return Header(tuple(int(n) for n in shape), bool(fortran), dtype, 8 + len(prefix) + length)
 
