@@ -186,6 +186,8 @@ class BodyLimit:
             try:
                 message = await asyncio.wait_for(receive(), max(left, 0.001))
             except TimeoutError:
+                if whole:  # the answer has begun meanwhile
+                    return await receive()
                 detail = f"Only {seen:,} bytes of the body came in {time.monotonic() - started:.0f} s."
                 raise ApiProblem(408, "request_timeout", detail, headers={"Connection": "close"}) from None
             whole = not message.get("more_body", False)
@@ -194,10 +196,12 @@ class BodyLimit:
             return message
 
         async def send_last(message: Message) -> None:
+            nonlocal whole
             if message["type"] == "http.response.start" and not whole:
                 headers = MutableHeaders(scope=message)
                 if "connection" not in headers and not await _rest(scope, receive):
                     headers["Connection"] = "close"
+                whole = True  # an answer under way is not refused any more
             await send(message)
 
         await self.app(scope, receive_limited, send_last)
