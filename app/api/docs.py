@@ -39,9 +39,9 @@ class Documented(FastAPI):
         return self.openapi_schema or {}
 
     def allowed(self, path: str) -> list[str]:
-        """The methods that an address answers to."""
-        found: set[str] = set()
-        for template, operations in self.openapi()["paths"].items():
+        """The methods that an address answers to; one that is a route's to the letter is no id of another."""
+        paths, found = self.openapi()["paths"], set()
+        for template, operations in ({path: paths[path]} if path in paths else paths).items():
             if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), path):
                 found |= {method.upper() for method in operations}
         return sorted(found | ({"HEAD"} if "GET" in found else set()))

@@ -151,3 +151,4 @@ def test_a_method_that_is_not_there_is_answered_with_those_that_are(service: Ser
     answer = service.http.options("/v1/trajectories")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
     assert service.http.put("/v1/jobs/job_1").headers["allow"] == "DELETE, GET, HEAD, PATCH"
+    assert service.http.put("/v1/jobs/estimate").headers["allow"] == "POST"
