@@ -84,7 +84,9 @@ def test_a_poison_job_is_given_up_and_takes_no_other_with_it(tmp_path: Path) -> 
             job = walk.finished(client, poison)
         assert [one["status"] for one in ended] == ["succeeded"] * 3
         assert all(one["finished_at"] < job["finished_at"] for one in ended), "they waited for its end"
-        assert (job["status"], len(killed)) == ("failed", ATTEMPTS)
+        # Attempts are a unit's: planning takes nearly as much, may be killed as well, and succeed in the end.
+        assert job["status"] == "failed"
+        assert ATTEMPTS <= len(killed) < 2 * ATTEMPTS
         error = job["error"]
         assert (error["code"], error["fault"]) == ("worker_lost", "service")
         assert f"each of {ATTEMPTS} attempts" in error["detail"] and "memory" in error["detail"]
