@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
 PART = 8 * MIB  # of an object, asked for at once
 PART_TIME, PATIENCE = timedelta(minutes=5), timedelta(seconds=10)  # the unit is tried again after a while
-HEAD_SECONDS, SILENT_SECONDS = (
-    30.0,
-    20.0,
-)  # that an answer's head may take in all, and its body between two bytes
+HEAD_SECONDS, SILENT_SECONDS = 30.0, 20.0  # of an answer's head in all, of its body between two bytes
 PIECE = MIB
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 PLAIN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for who writes to it

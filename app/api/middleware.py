@@ -174,34 +174,35 @@ class BodyLimit:
         state = scope.setdefault("state", {})
         state["max_body_bytes"] = self.most
         told = Headers(scope=scope).get("content-length", "")
-        seen, whole = 0, False
+        seen, limited = 0, True  # until the body is whole, or the answer has begun
         started = time.monotonic()
 
         async def receive_limited() -> Message:
-            nonlocal seen, whole
-            if whole:  # what comes now is that the client goes
+            nonlocal seen, limited
+            if not limited:
                 return await receive()
             refuse_if_over(state["max_body_bytes"], int(told) if told.isdecimal() else 0)
             left = started + self.seconds + seen / SLOWEST - time.monotonic()
             try:
                 message = await asyncio.wait_for(receive(), max(left, 0.001))
             except TimeoutError:
-                if whole:  # the answer has begun meanwhile
+                if not limited:  # the answer has begun meanwhile
                     return await receive()
                 detail = f"Only {seen:,} bytes of the body came in {time.monotonic() - started:.0f} s."
                 raise ApiProblem(408, "request_timeout", detail, headers={"Connection": "close"}) from None
-            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
-            refuse_if_over(state["max_body_bytes"], seen)
+            if limited:
+                limited = message.get("more_body", False)
+                refuse_if_over(state["max_body_bytes"], seen)
             return message
 
         async def send_last(message: Message) -> None:
-            nonlocal whole
-            if message["type"] == "http.response.start" and not whole:
+            nonlocal limited
+            if message["type"] == "http.response.start" and limited:
                 headers = MutableHeaders(scope=message)
                 if "connection" not in headers and not await _rest(scope, receive):
                     headers["Connection"] = "close"
-                whole = True  # an answer under way is not refused any more
+                limited = False
             await send(message)
 
         await self.app(scope, receive_limited, send_last)

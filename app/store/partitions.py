@@ -38,13 +38,13 @@ def table(job_id: str) -> str:
     return f"scores_{name}"
 
 
-def copy_small(session: Session, _job_id: str, columns: Sequence[str], batches: Batches) -> None:
-    """Adds a job's rows to the ones that small jobs share."""
-    _copy(session, SHARED, columns, batches)
-
-
-def copy_large(session: Session, job_id: str, columns: Sequence[str], batches: Batches) -> None:
-    """Fills a table of its own, then indexes it, then attaches it: other jobs' scores stay unlocked."""
+def copy(session: Session, job_id: str, columns: Sequence[str], batches: Batches, *, large: bool) -> None:
+    """Adds a job's rows to the ones that small jobs share. Those of a large one fill a table of its own,
+    which is then indexed, then attached: other jobs' scores stay unlocked.
+    """
+    if not large:
+        _copy(session, SHARED, columns, batches)
+        return
     name = table(job_id)
     session.execute(text(f"CREATE TABLE {name} (LIKE scores INCLUDING DEFAULTS INCLUDING STORAGE)"))
     _copy(session, name, columns, batches)

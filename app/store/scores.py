@@ -41,9 +41,9 @@ def write(session: Session, job_id: str, columns: Mapping[str, Any]) -> None:
     """
     if session.get_bind().dialect.name == "postgresql":
         large = len(columns["score"]) > partitions.SMALL
-        copy = partitions.copy_large if large else partitions.copy_small
         order = np.argsort(columns["rank"]) if large else None
-        copy(session, job_id, COLUMNS, batches(job_id, columns, order=order, large=large))
+        rows = batches(job_id, columns, order=order, large=large)
+        partitions.copy(session, job_id, COLUMNS, rows, large=large)
         return
     with roomy(session) as connection:
         for batch in batches(job_id, columns):
