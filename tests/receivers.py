@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from standardwebhooks import Webhook
+
+from tests import loopback
 
 Answer = Callable[[int], tuple[int, dict[str, str]]]
 
@@ -59,7 +61,7 @@ def receiving(receiver: Receiver | None = None, trust: ssl.SSLContext | None = N
     """A receiver on a free port of the loopback."""
     wanted = receiver or Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(loopback.Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with wanted.lock:
@@ -73,24 +75,6 @@ def receiving(receiver: Receiver | None = None, trust: ssl.SSLContext | None = N
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            """Says nothing."""
-
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except OSError:  # the sender went away: what some tests are about
-                self.close_connection = True
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if trust is not None:
-            server.socket = trust.wrap_socket(server.socket, server_side=True)
-        scheme = "https" if trust else "http"
-        wanted.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/hook"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield wanted
-        finally:
-            server.shutdown()
-            thread.join()
+    with loopback.serving(Handler, trust) as address:
+        wanted.url = f"{address}/hook"
+        yield wanted

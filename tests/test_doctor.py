@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from alembic import command
 from pydantic import SecretStr
@@ -19,7 +18,7 @@ from app.doctor import Finding, examine
 from app.settings import Settings
 from app.store import keys, workers
 from app.store.db import Database
-from tests import servers, services
+from tests import buckets, servers, services
 from tests.receivers import receiving
 from tests.services import Service
 
@@ -125,13 +124,11 @@ def test_files_that_others_can_read(sound: dict[str, Any], tmp_path: Path) -> No
 def test_a_bucket_that_is_not_there(
     sound: dict[str, Any], s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in servers.s3_environment(s3_server).items():
-        monkeypatch.setenv(name, value)
+    there = buckets.reached(s3_server, monkeypatch)
     wrong = found(sound, blob_url="s3://no-such-bucket")["storage"]
     assert "s3://no-such-bucket: " in wrong.found
     assert "AWS_ENDPOINT_URL" in wrong.mend
-    httpx.put(f"{s3_server}/doctors-bucket").raise_for_status()
-    assert "storage" not in found(sound, blob_url="s3://doctors-bucket")
+    assert "storage" not in found(sound, blob_url=f"s3://{there}")
 
 
 def test_settings_that_contradict(sound: dict[str, Any]) -> None:
@@ -212,19 +209,17 @@ def test_stores_that_do_not_answer(
 ) -> None:
     (tmp_path / "sets").mkdir()
     (tmp_path / "teams").mkdir()
-    for name, value in servers.s3_environment(s3_server).items():
-        monkeypatch.setenv(name, value)
-    httpx.put(f"{s3_server}/doctor-sets").raise_for_status()
+    bucket = buckets.reached(s3_server, monkeypatch)
     at, data = f"file://{tmp_path}", {"data_dir": tmp_path / "own"}
     kept = {"database_url": sound["database_url"], "blob_url": f"{at}/blobs"}
     if "sqlite" in kept["database_url"]:  # which must not lie below what clients may read
         kept["database_url"] = f"sqlite:///{tmp_path / 'kept.db'}"
         shutil.copy(sound["database_url"].removeprefix("sqlite:///"), tmp_path / "kept.db")
-    good = f"{at}/sets/,{at}/teams/{{project}}/,s3://doctor-sets/a/,http://127.0.0.1/x/"
+    good = f"{at}/sets/,{at}/teams/{{project}}/,s3://{bucket}/a/,http://127.0.0.1/x/"
     sound |= data | kept | {"uri_allow": "127.0.0.0/8"}
     assert found(sound, uri_prefixes=good) == {}
     for wrong in (f"{at}/absent/", "http://169.254.169.254/x/"):
         finding = found(sound, uri_prefixes=f"{good},{wrong}")["store"]
         assert wrong in finding.found and "DIFFIN_URI_PREFIXES" in finding.mend
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers.free_port()}")
-    assert "s3://doctor-sets/a/" in found(sound, uri_prefixes=good)["store"].found
+    assert f"s3://{bucket}/a/" in found(sound, uri_prefixes=good)["store"].found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+
+from tests import loopback
 
 STEP = 64 * 1024
 
@@ -34,7 +34,7 @@ def serving(store: WebStore | None = None, trust: ssl.SSLContext | None = None) 
     """It on a free port of the loopback."""
     wanted = store or WebStore()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(loopback.Quiet, BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self._begin()
 
@@ -59,23 +59,6 @@ def serving(store: WebStore | None = None, trust: ssl.SSLContext | None = None) 
             self.end_headers()
             return content
 
-        def log_message(self, *_: Any) -> None:
-            """Says nothing."""
-
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except OSError:  # who asked went away: what some tests are about
-                self.close_connection = True
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if trust is not None:
-            server.socket = trust.wrap_socket(server.socket, server_side=True)
-        wanted.url = f"http{'s' if trust else ''}://127.0.0.1:{server.server_address[1]}/"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield wanted
-        finally:
-            server.shutdown()
-            thread.join()
+    with loopback.serving(Handler, trust) as address:
+        wanted.url = f"{address}/"
+        yield wanted

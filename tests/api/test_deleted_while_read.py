@@ -4,7 +4,6 @@ later. A file that is gone although its row is not was lost, and the operator he
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from app.store.db import new_id, utcnow
 from app.store.influences import strongest
 from app.store.places import Place
 from app.store.tables import Job, Selection
-from tests import servers
+from tests import buckets
 from tests.api.front_end import KEY, N, Service, bearer, listening, problem, request_of
 
 MATRIX = np.ones((N, 2), np.float32)
@@ -54,12 +53,7 @@ class Between:
 def blob_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "disk":
         return (tmp_path / "blobs").as_uri()
-    server = request.getfixturevalue("s3_server")
-    for name, value in servers.s3_environment(server).items():
-        monkeypatch.setenv(name, value)
-    bucket = f"test-{uuid.uuid4().hex}"
-    httpx.put(f"{server}/{bucket}").raise_for_status()
-    return f"s3://{bucket}"
+    return f"s3://{buckets.reached(request.getfixturevalue('s3_server'), monkeypatch)}"
 
 
 @pytest.fixture

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
-import httpx
 import numpy as np
 import obstore
 import pytest
 from obstore.store import S3Store
 
-from tests import servers, services, walk
+from tests import buckets, servers, services, walk
 from tests.chaos.processes import kill
 from tests.chaos.test_kill import SLOWLY, ask, ends_as, submitted, undisturbed, wait_for_the_middle
 from tests.contract.test_uploads import PART, uploaded
@@ -25,18 +23,7 @@ from tests.services import Service
 @pytest.fixture(scope="module")
 def store(s3_server: str) -> S3Store:
     """What lies in the bucket, below the service's prefix."""
-    name = f"test-{uuid.uuid4().hex}"
-    httpx.put(f"{s3_server}/{name}").raise_for_status()
-    told = servers.s3_environment(s3_server)
-    return S3Store(
-        name,
-        prefix="blobs",
-        endpoint=told["AWS_ENDPOINT_URL"],
-        region=told["AWS_REGION"],
-        access_key_id=told["AWS_ACCESS_KEY_ID"],
-        secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
-        client_options={"allow_http": True},
-    )
+    return buckets.store(s3_server, buckets.made(s3_server), "blobs")
 
 
 @pytest.fixture(scope="module")

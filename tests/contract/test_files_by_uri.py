@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from obstore.store import S3Store
 from safetensors.torch import save
 
 from app.settings import MIB
-from tests import servers, services, walk
+from tests import buckets, servers, services, walk
 from tests.chaos.processes import kill, worker_of
 from tests.chaos.rows import units
 from tests.services import Service
@@ -42,24 +41,14 @@ class Stores:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> Iterator[Stores]:
-    folder, name = tmp_path_factory.mktemp("sets"), f"test-{uuid.uuid4().hex}"
-    httpx.put(f"{s3_server}/{name}").raise_for_status()
-    told = servers.s3_environment(s3_server)
-    bucket = S3Store(
-        name,
-        prefix="sets",
-        endpoint=told["AWS_ENDPOINT_URL"],
-        region=told["AWS_REGION"],
-        access_key_id=told["AWS_ACCESS_KEY_ID"],
-        secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
-        client_options={"allow_http": True},
-    )
+    folder, name = tmp_path_factory.mktemp("sets"), buckets.made(s3_server)
+    bucket = buckets.store(s3_server, name, "sets")
     with serving() as web:
         prefixes = f"s3://{name}/sets/,file://{folder}/,{web.url}"
         service = services.prepared(
             tmp_path_factory.mktemp("service"), URI_PREFIXES=prefixes, URI_ALLOW="127.0.0.0/8", THREADS="1"
         )
-        service.environment.update(told)
+        service.environment.update(servers.s3_environment(s3_server))
         with service.running("api", "serve"):
             service.wait_until_ready()
             yield Stores(service, bucket, folder, web)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from app.store import datasets
 from app.store.blobs import BlobStore, digest, opened
 from app.store.db import Database
 from app.store.tables import Dataset
-from tests import servers
+from tests import buckets
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -22,11 +20,7 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """A store of the test's own: each test runs once on a folder, and once on a bucket."""
     if request.param == "disk":
         return BlobStore(tmp_path / "blobs")
-    server = request.getfixturevalue("s3_server")
-    for name, value in servers.s3_environment(server).items():
-        monkeypatch.setenv(name, value)
-    bucket = f"test-{uuid.uuid4().hex}"
-    httpx.put(f"{server}/{bucket}").raise_for_status()
+    bucket = buckets.reached(request.getfixturevalue("s3_server"), monkeypatch)
     return opened(f"s3://{bucket}/a/prefix", tmp_path / "blobs", 10**9)
 
 

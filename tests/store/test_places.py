@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
-import httpx
 import pytest
 
 from app.settings import Settings
 from app.store.blobs import BlobStore, opened
 from app.store.db import Database
-from tests import servers
+from tests import buckets, servers
 
 
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a bucket of the test's own."""
-    for name, value in servers.s3_environment(s3_server).items():
-        monkeypatch.setenv(name, value)
-    name = f"test-{uuid.uuid4().hex}"
-    httpx.put(f"{s3_server}/{name}").raise_for_status()
-    return f"s3://{name}"
+    return f"s3://{buckets.reached(s3_server, monkeypatch)}"
 
 
 def keep(database: Database, blobs: BlobStore, content: bytes) -> str:

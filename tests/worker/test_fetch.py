@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.settings import MIB, Quota, Settings
 from app.store import datasets, fetching, sweeper, trajectories, usage, work
 from app.store.blobs import BlobStore
 from app.store.db import Database
 from app.store.fetching import Wanted
-from app.store.tables import Checkpoint, Dataset, Trajectory, Work
+from app.store.tables import Checkpoint, Dataset, Trajectory, TrajectoryFile, Work
 from tests.chaos.rows import wait_until
 from tests.web_store import WebStore, serving
 from worker import fetch, lease, run
@@ -132,17 +133,23 @@ def test_a_tokenizer_comes_along(mine: Process, folder: Path) -> None:
     assert (dataset.bytes, dataset.sha256) == (5, hashlib.sha256(b"a.csv").hexdigest())
 
 
+def of_a_graph(mine: Process, session: Session) -> tuple[Trajectory, TrajectoryFile]:
+    """A run, and the file of its network, which is yet to be read."""
+    row = trajectories.create(session, project_id="p", **NETWORK)
+    session.flush()
+    with mine.blobs.stage() as staged:
+        staged.write_bytes(b"a graph")
+        graph = mine.blobs.keep(session, staged)
+    return row, trajectories.add_file(session, row, "architecture", graph, filename="n.onnx", bytes=7)
+
+
 def test_a_checkpoint_is_fetched_once_its_network_is_known(mine: Process, folder: Path) -> None:
     for name in ("10.safetensors", "state.safetensors"):
         (folder / name).write_bytes(name.encode())
     files = {fetching.FILE: "10", fetching.OPTIMIZER: "state"}
     given = {r: Wanted(uri=f"file://{folder}/{n}.safetensors", most=MOST) for r, n in files.items()}
-    with mine.blobs.stage() as staged, mine.database.transaction() as session:
-        staged.write_bytes(b"a graph")
-        row = trajectories.create(session, project_id="p", **NETWORK)
-        session.flush()
-        graph = mine.blobs.keep(session, staged)
-        file = trajectories.add_file(session, row, "architecture", graph, filename="n.onnx", bytes=7)
+    with mine.database.transaction() as session:
+        row, file = of_a_graph(mine, session)
         about: dict[str, Any] = {"filename": "10.safetensors", "bytes": 0, "step": 10, "learning_rate": 0.1}
         told = {"filename": "state.safetensors", "uri": "…", "bytes": None, "sha256": None}
         made = trajectories.add_checkpoint(session, row, "", wanted=given, optimizer_file=told, **about)
@@ -164,12 +171,8 @@ def test_a_checkpoint_is_fetched_once_its_network_is_known(mine: Process, folder
 
 
 def test_a_refused_network_refuses_what_would_have_been_fetched(mine: Process, folder: Path) -> None:
-    with mine.blobs.stage() as staged, mine.database.transaction() as session:
-        staged.write_bytes(b"a graph")
-        row = trajectories.create(session, project_id="p", **NETWORK)
-        session.flush()
-        graph = mine.blobs.keep(session, staged)
-        file = trajectories.add_file(session, row, "architecture", graph, filename="n.onnx", bytes=7)
+    with mine.database.transaction() as session:
+        row, file = of_a_graph(mine, session)
         about: dict[str, Any] = {"filename": "c", "bytes": 0, "step": 10, "learning_rate": 0.1}
         given = wanted(f"file://{folder}/c")
         made = trajectories.add_checkpoint(session, row, "", wanted=given, **about)

@@ -6,7 +6,6 @@ import os
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import obstore
 import pytest
@@ -23,7 +21,7 @@ from obstore.store import S3Store
 
 from app.settings import Settings
 from app.uris import Named
-from tests import servers
+from tests import buckets, servers
 from tests.receivers import certified
 from tests.web_store import WebStore, serving
 from worker import stores
@@ -82,11 +80,7 @@ def refused(code: str, get: Callable[[], object]) -> str:
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> S3Store:
     """An empty bucket, for the whole of it."""
-    for name, value in servers.s3_environment(s3_server).items():
-        monkeypatch.setenv(name, value)
-    name = f"test-{uuid.uuid4().hex}"
-    httpx.put(f"{s3_server}/{name}").raise_for_status()
-    return S3Store(name, client_options={"allow_http": True})
+    return S3Store(buckets.reached(s3_server, monkeypatch), client_options={"allow_http": True})
 
 
 def below(bucket: S3Store, path: str, prefix: str = "sets/") -> Named:
