@@ -26,6 +26,7 @@ Job = TypeVar("Job")
 log = logging.getLogger(__name__)
 stopping = threading.Event()  # set once the worker is asked to stop: no further unit is taken
 busy = threading.Event()  # set while a message is being served
+_making = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,14 @@ def at_hand(mine: Process, job_id: str, read: Callable[[Session], Job]) -> Job:
     return job
 
 
-@cache
 def process() -> Process:
-    """The one of this process."""
+    """The one of this process, whichever of its threads asks."""
+    with _making:
+        return _made()
+
+
+@cache
+def _made() -> Process:
     settings = Settings()
     return Process(
         settings=settings,

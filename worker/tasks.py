@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from importlib import metadata
 from typing import Any
 
@@ -19,7 +18,7 @@ from worker.beside import Beside
 from worker.celery import celery
 from worker.deliver import Senders
 from worker.job import pick_device
-from worker.process import busy, process, queues, stopping
+from worker.process import Process, busy, process, queues, stopping
 from worker.run import Fetchers, serve
 
 TIDY_SECONDS = 600.0
@@ -65,10 +64,12 @@ def _prepare(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _start_sweeping(sender: Any, **_: Any) -> None:
-    threading.Thread(target=_sweep_until_halted, name="sweeper", daemon=True).start()
-    _beside.append(Senders(process()))
+    mine = process()
+    for target, name in ((_sweep_until_halted, "sweeper"), (_tidy_until_halted, "tidier")):
+        threading.Thread(target=target, args=(mine,), name=name, daemon=True).start()
+    _beside.append(Senders(mine))
     if work.QUEUES["validate"] in queues():  # what is fetched is read next
-        _beside.append(Fetchers(process()))
+        _beside.append(Fetchers(mine))
     for threads in _beside:
         threads.start()
 
@@ -89,10 +90,8 @@ def _stop_sweeping(**_: Any) -> None:
         mine.figures.write(session)
 
 
-def _sweep_until_halted() -> None:
-    mine, parent = process(), os.getppid()
-    settings = mine.settings
-    tidy_at = time.monotonic()
+def _sweep_until_halted(mine: Process) -> None:
+    settings, parent = mine.settings, os.getppid()
     while not _halt.is_set():
         try:
             with mine.database.transaction() as session:
@@ -105,15 +104,6 @@ def _sweep_until_halted() -> None:
                 lease_seconds=settings.lease_seconds,
                 idle_queues=() if busy.is_set() else queues(),
             )
-            if time.monotonic() >= tidy_at:
-                tidy_at = time.monotonic() + TIDY_SECONDS
-                sweeper.tidy(
-                    mine.database,
-                    mine.blobs,
-                    webhook_log_days=settings.webhook_log_days,
-                    retention_days=settings.retention_days,
-                    audit_days=settings.audit_days,
-                )
         except Exception as problem:  # whatever it is, a worker without its sweeper is worse
             log.warning("sweeper: %s: %s; trying again", type(problem).__name__, problem)
         if settings.exit_with_parent and os.getppid() != parent:
@@ -121,6 +111,23 @@ def _sweep_until_halted() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             return
         _halt.wait(min(1.0, settings.lease_seconds / 3))
+
+
+def _tidy_until_halted(mine: Process) -> None:
+    """Beside the sweeper: a worker that deletes for minutes is heard of all the same."""
+    settings = mine.settings
+    while not _halt.is_set():
+        try:
+            sweeper.tidy(
+                mine.database,
+                mine.blobs,
+                webhook_log_days=settings.webhook_log_days,
+                retention_days=settings.retention_days,
+                audit_days=settings.audit_days,
+            )
+        except Exception as problem:  # the next time may do it
+            log.warning("tidier: %s: %s; trying again", type(problem).__name__, problem)
+        _halt.wait(TIDY_SECONDS)
 
 
 def _device(settings: Settings) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store.db import inserting
+from app.store.db import after_rollback, inserting
 from app.store.tables import Figure
 
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0)  # seconds that a unit may take
@@ -49,10 +50,16 @@ class Figures:
                 self._counted[Key("unit_seconds_bucket", kind, str(bucket))] += 1
 
     def write(self, session: Session) -> None:
-        """Adds what was counted to the rows. Should the transaction fail, this much is not counted."""
+        """Adds what was counted to the rows; should the transaction fail, it is added the next time."""
         with self._lock:
             counted, self._counted = self._counted, defaultdict(float)
+        after_rollback(session, partial(self._again, counted))
         add(session, counted)
+
+    def _again(self, counted: Mapping[Key, float]) -> None:
+        with self._lock:
+            for key, value in counted.items():
+                self._counted[key] += value
 
 
 def add(session: Session, counted: Mapping[Key, float]) -> None:
