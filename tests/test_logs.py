@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from app import logs
 from app.settings import Settings
@@ -22,51 +17,11 @@ from tests import services, walk
 from tests.services import Service
 
 
-@contextmanager
-def collecting() -> Iterator[tuple[str, list[Any]]]:
-    """A collector of OTLP over HTTP: its address, and what comes as (name of the service, span)."""
-    spans: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                names = {one.key: one.value.string_value for one in resource.resource.attributes}
-                for scope in resource.scope_spans:
-                    spans.extend((names["service.name"], span) for span in scope.spans)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", spans
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, list[Any]]]:
-    """A service that logs JSON, and the spans that its collector gets."""
-    folder: Path = tmp_path_factory.mktemp("logs")
-    with collecting() as (url, spans), pytest.MonkeyPatch.context() as environment:
-        environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
-        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
-        with services.embedded(folder, LOG_FORMAT="json") as running:
-            yield running, spans
-
-
-@pytest.fixture(scope="module")
-def service(traced: tuple[Service, list[Any]]) -> Service:
-    return traced[0]
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One that logs JSON."""
+    with services.embedded(tmp_path_factory.mktemp("logs"), LOG_FORMAT="json") as running:
+        yield running
 
 
 def lines(service: Service) -> list[dict[str, Any]]:
@@ -104,30 +59,6 @@ def test_a_requests_id_goes_with_its_work_to_the_worker(service: Service) -> Non
     assert all(line["work_id"] and line["seconds"] >= 0 for line in worked.values())
     about = [line for line in lines(service) if line.get("job_id") == job_id]
     assert any(line.get("method") == "GET" for line in about)  # the API's lines name the job as well
-
-
-def test_a_trace_leads_from_the_request_to_the_workers_units(traced: tuple[Service, list[Any]]) -> None:
-    service, spans = traced
-    x, y = walk.digits(20)
-    with service.client() as client:
-        asked = walk.ok(walk.post_dataset(client, walk.npz(inputs=x, targets=y)), 202)["id"]
-        walk.until(client, f"/v1/datasets/{asked}", {"ready"})
-
-    def named(name: str) -> list[tuple[str, Any]]:
-        return [(whose, span) for whose, span in spans if span.name == name]
-
-    def of_this(span: Any) -> bool:
-        return any(one.value.string_value == asked for one in span.attributes)
-
-    end = time.monotonic() + 20
-    while not (worked := [(whose, one) for whose, one in named("work validate") if of_this(one)]):
-        assert time.monotonic() < end, {span.name for _, span in spans}
-        time.sleep(0.1)
-    (whose, unit) = worked[0]
-    assert whose == "diffin-worker"
-    request = next(span for whose, span in named("POST /v1/datasets") if span.span_id == unit.parent_span_id)
-    assert request.trace_id == unit.trace_id
-    assert not any("metrics" in span.name or "readyz" in span.name for _, span in spans)
 
 
 @pytest.mark.parametrize("shape", ["text", "json"])
