@@ -111,7 +111,7 @@ python:
 servers:
 	@tools/need.sh postgresql "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb" \
 		redis-server "command -v redis-server" curl "command -v curl" chromium "command -v chromium" \
-		faketime "command -v faketime"
+		faketime "command -v faketime" prometheus "command -v promtool"
 
 compose:
 	@tools/need.sh docker-compose "command -v docker-compose"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -180,6 +181,23 @@ def s3_server() -> Iterator[str]:
         with _running(command, folder, None, stop=signal.SIGTERM) as process:
             _await(lambda: httpx.get(url), httpx.TransportError, process, folder / "log")
             yield url
+
+
+@contextmanager
+def prometheus(scraped: str, rules: Path) -> Iterator[str]:
+    """The URL of a Prometheus that scrapes that address twice a second, as the job `diffin`, by `rules`."""
+    with _scratch("diffin-prometheus-") as (folder, _):
+        target = {"job_name": "diffin", "static_configs": [{"targets": [scraped.removeprefix("http://")]}]}
+        often = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+        told = {"global": often, "rule_files": [str(rules)], "scrape_configs": [target]}
+        (folder / "prometheus.yml").write_text(json.dumps(told))  # of YAML, JSON is a part
+        address = f"127.0.0.1:{free_port()}"
+        command = ["prometheus", f"--web.listen-address={address}", f"--storage.tsdb.path={folder / 'data'}"]
+        command += [f"--config.file={folder / 'prometheus.yml'}"]
+        with _running(command, folder, None, stop=signal.SIGTERM) as process:
+            ready = f"http://{address}/-/ready"
+            _await(lambda: httpx.get(ready).raise_for_status(), httpx.HTTPError, process, folder / "log")
+            yield f"http://{address}"
 
 
 def s3_environment(url: str) -> dict[str, str]:

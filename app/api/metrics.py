@@ -63,6 +63,7 @@ class _Stored(Collector):
             pending, lag = webhooks.lag(session)
             disabled = webhooks.count_disabled(session)
             blobs, size, free = self._blobs.usage(session)
+            room = self._blobs.room()
             counted = figures.read(session)
         yield _gauges("diffin_jobs", "Jobs by status.", "status", counts)
         yield _gauges(
@@ -78,7 +79,8 @@ class _Stored(Collector):
             ("diffin_webhook_endpoints_failing", "Endpoints disabled because they took nothing.", disabled),
             ("diffin_storage_blobs", "Blobs kept.", blobs),
             ("diffin_storage_bytes", "Bytes of the blobs kept.", size),
-            ("diffin_storage_free_bytes", "Bytes free where blobs are kept.", free),
+            ("diffin_storage_free_bytes", "Bytes free on the disk that files come in on.", free),
+            ("diffin_storage_size_bytes", "Bytes of that disk, free or not.", room),
         ):
             yield GaugeMetricFamily(name, words, value=value)
         yield from _of_workers(counted)

@@ -185,6 +185,10 @@ class BlobStore:
         """Bytes that are free on the disk that files come in on."""
         return shutil.disk_usage(self.folder).free
 
+    def room(self) -> int:
+        """Bytes of that disk, free or not."""
+        return shutil.disk_usage(self.folder).total
+
     def check(self) -> None:
         """Raises OSError unless bytes can be written and read back."""
         with self.stage() as path:
