@@ -6,6 +6,7 @@ and never changed; who may still need it is `blobs`' affair.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import time
@@ -26,6 +27,8 @@ from app.store.cache import Cache
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
+LIBC = ctypes.CDLL(None)
+SYNC_FILE_RANGE_WRITE = 2  # of sync_file_range(2)
 MIB = 1024**2
 CHUNK = MIB
 LEAST_PART, MOST_PARTS, SIDE_BY_SIDE = (
@@ -64,6 +67,16 @@ def synced(path: Path) -> None:
     """Returns once the file's bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def sync_ahead(descriptor: int, start: int, length: int) -> bool:
+    """Has the system begin to put these bytes of a file on the disk without waiting for it; whether it did.
+
+    Left alone it begins once gigabytes have come together; then it slows down who writes, and has who syncs
+    the file wait for them.
+    """
+    span = ctypes.c_int64(start), ctypes.c_int64(length)
+    return bool(LIBC.sync_file_range(descriptor, *span, SYNC_FILE_RANGE_WRITE) == 0)
 
 
 class Folder:

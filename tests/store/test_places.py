@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from app.settings import Settings
 from app.store.blobs import BlobStore, opened
 from app.store.db import Database
+from app.store.places import sync_ahead
 from tests import buckets, servers
 
 
@@ -22,6 +24,16 @@ def keep(database: Database, blobs: BlobStore, content: bytes) -> str:
     with blobs.stage() as staged, database.transaction() as session:
         staged.write_bytes(content)
         return blobs.keep(session, staged)
+
+
+def test_the_system_begins_to_put_bytes_on_the_disk_before_it_must(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        file.write(bytes(1000))
+        assert sync_ahead(file.fileno(), 0, 1000)
+    reading, writing = os.pipe()
+    assert not sync_ahead(writing, 0, 1000)  # it says so where it can't
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.parametrize("url", ["http://somewhere/blobs", "s3:///no-bucket", "blobs"])

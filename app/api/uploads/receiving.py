@@ -18,6 +18,7 @@ from fastapi import Request
 from app.api.problems import ApiProblem
 from app.api.resources import RETRY_AFTER
 from app.store.locks import WRITE, lock
+from app.store.places import sync_ahead
 from app.store.tables import UploadPart
 from app.store.uploads import Span
 
@@ -77,9 +78,11 @@ class Sink:
             raise ApiProblem(422, "part_size_mismatch", detail)
         for digest in self._digests:
             digest.update(batch)
+        start, length = self._span.start + self.size, len(batch)
         while batch:
             written = os.pwrite(self._descriptor, batch, self._span.start + self.size)
             self.size, batch = self.size + written, batch[written:]
+        sync_ahead(self._descriptor, start, length)
 
 
 @dataclass
