@@ -72,8 +72,7 @@ def synced(path: Path) -> None:
 def sync_ahead(descriptor: int, start: int, length: int) -> bool:
     """Has the system begin to put these bytes of a file on the disk without waiting for it; whether it did.
 
-    Left alone it begins once gigabytes have come together; then it slows down who writes, and has who syncs
-    the file wait for them.
+    Left alone it may begin only once gigabytes have come together, and whoever syncs the file waits for them.
     """
     span = ctypes.c_int64(start), ctypes.c_int64(length)
     return bool(LIBC.sync_file_range(descriptor, *span, SYNC_FILE_RANGE_WRITE) == 0)
