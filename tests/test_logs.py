@@ -24,8 +24,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
+def test_a_workers_log_is_json_from_its_first_line(service: Service) -> None:
+    of_serve = ("diffin  ", "key     ", "page    ")  # printed for whoever started it
+    told = [line for line in service.log.read_text().splitlines() if not line.startswith(of_serve)]
+    assert told and all(line.startswith("{") for line in told), told
+
+
 def lines(service: Service) -> list[dict[str, Any]]:
-    """The log's lines that are JSON: `diffin serve` and the migration print some for people as well."""
+    """The log's lines that are JSON: `diffin serve` prints some for people as well."""
     found = []
     for line in service.log.read_text().splitlines():
         try:

@@ -35,7 +35,10 @@ def run(queues: Sequence[str] = ("cpu", "gpu")) -> None:
     for chatter in ("celery.worker.strategy", "celery.app.trace"):  # two lines a message, and most are rings
         logging.getLogger(chatter).setLevel(logging.WARNING)
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    celery.worker_main(["worker", "--loglevel", settings.log_level, "--queues", ",".join(queues), *options])
+    # quiet: its banner is no line of a log, let alone of one in JSON
+    celery.worker_main(
+        ["--quiet", "worker", "--loglevel", settings.log_level, "--queues", ",".join(queues), *options]
+    )
 
 
 def _as_it_is(**_: Any) -> None:
