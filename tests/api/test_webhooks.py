@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.store import work
+from app.store import sweeper, work
 from app.store.tables import IdempotencyKey
 from tests.api.front_end import Service, pages, pointers, problem, request_of
 
@@ -89,6 +89,43 @@ def test_every_end_is_told(service: Service, inputs: dict[str, str]) -> None:
     assert found["dataset.invalid"]["payload"]["data"] == {"id": refused, "status": "invalid"}
     assert found["checkpoint.ready"]["payload"]["data"]["trajectory_id"] == inputs["trajectory_id"]
     assert {row["status"] for row in found.values()} == {"pending"}
+
+
+FAULT = {"code": "worker_lost", "detail": "Every worker that took it died.", "fault": "service"}
+
+
+def test_every_failure_is_told(service: Service, inputs: dict[str, str]) -> None:
+    done, lost = (service.http.post("/v1/jobs", json=request_of(inputs)).json()["id"] for _ in range(2))
+    service.succeed(done)
+    made(service)
+    wanted = {"type": "coreset", "size": 4}
+    selection = service.http.post(f"/v1/jobs/{done}/selections", json=wanted).json()["id"]
+    export = service.http.post("/v1/exports", json={"job_id": done, "format": "csv"}).json()["id"]
+    with service.database.transaction() as session:
+        for subject in (lost, selection, export):
+            sweeper.give_up(session, service.blobs, subject, FAULT)
+    service.refuse(checkpoint := service.checkpoint(inputs["trajectory_id"], 40)["id"])
+    found = {row["type"]: row["payload"]["data"] for row in deliveries(service)}
+    assert found == {
+        "job.failed": {"id": lost, "status": "failed", "type": "influence"},
+        "selection.failed": {"id": selection, "status": "failed", "type": "coreset", "job_id": done},
+        "export.failed": {"id": export, "status": "failed", "format": "csv", "job_id": done},
+        "checkpoint.invalid": {
+            "id": checkpoint,
+            "status": "invalid",
+            "trajectory_id": inputs["trajectory_id"],
+            "step": 40,
+        },
+    }
+
+
+def test_what_did_not_come_to_pass_is_not_told(service: Service, job: dict[str, Any]) -> None:
+    made(service)
+    with pytest.raises(RuntimeError), service.database.transaction() as session:
+        sweeper.give_up(session, service.blobs, job["id"], FAULT)
+        raise RuntimeError("the commit never came")
+    assert deliveries(service) == []
+    assert service.http.get(f"/v1/jobs/{job['id']}").json()["status"] == "queued"
 
 
 def test_deliveries_are_filtered_and_paged(service: Service, inputs: dict[str, str]) -> None:

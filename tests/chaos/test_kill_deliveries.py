@@ -26,7 +26,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-def test_what_became_of_data_checkpoints_and_a_job_is_told(service: Service) -> None:
+def test_what_became_of_all_that_was_asked_for_is_told(service: Service) -> None:
     x, y = walk.digits(20)
     with receiving() as receiver, service.client() as client:
         asked = client.post("/v1/webhook-endpoints", json={"url": receiver.url})
@@ -36,11 +36,19 @@ def test_what_became_of_data_checkpoints_and_a_job_is_told(service: Service) -> 
         run = walk.run(client, (10,))
         job = walk.ok(walk.post_job(client, run, data, data, method={"name": "loss"}), 202)["id"]
         assert walk.finished(client, job)["status"] == "succeeded"
-        receiver.wait_for(4)
+        selected = client.post(f"/v1/jobs/{job}/selections", json={"type": "coreset", "size": 4})
+        exported = client.post("/v1/exports", json={"job_id": job, "format": "csv"})
+        made = {walk.ok(selected, 201)["id"], walk.ok(exported, 202)["id"]}
+        receiver.wait_for(6)
         told = {message["type"]: message["data"] for message in receiver.verified(secret)}
-    assert set(told) == {"dataset.ready", "dataset.invalid", "checkpoint.ready", "job.succeeded"}
+    assert {kind for kind in told if kind.startswith(("dataset", "checkpoint"))} == {
+        "dataset.ready",
+        "dataset.invalid",
+        "checkpoint.ready",
+    }
     assert told["dataset.ready"]["id"] == data
     assert told["job.succeeded"] == {"id": job, "status": "succeeded", "type": "influence"}
+    assert {told[f"{kind}.succeeded"]["id"] for kind in ("selection", "export")} == made
 
 
 def test_no_message_is_lost(service: Service) -> None:

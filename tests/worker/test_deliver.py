@@ -37,7 +37,7 @@ def mine(database: Database, blobs: BlobStore, database_url: str, tmp_path: Path
         secret_key=SecretStr("of the tests"),
         webhook_allow="127.0.0.0/8",
         webhook_retry_seconds=WAITS,
-        webhook_seconds=1,
+        webhook_seconds=10,
         lease_seconds=1,
     )
     return Process(settings, database, blobs, "a worker")
@@ -64,7 +64,7 @@ def tell(
         webhooks.emit(session, "p", kind, data, ordered_by=job_id)
 
 
-def send_all(mine: Process, seconds: float = 10, lookup: Any = socket.getaddrinfo) -> None:
+def send_all(mine: Process, seconds: float = 30, lookup: Any = socket.getaddrinfo) -> None:
     """Sends what is due until nothing is pending."""
     end = time.monotonic() + seconds
     while deliveries(mine, "pending"):
@@ -159,6 +159,34 @@ def test_while_a_secret_is_rotated_both_verify(mine: Process, receiver: Receiver
     assert receiver.verified(new)
     with pytest.raises(WebhookVerificationError):
         receiver.verified(old)
+
+
+def test_the_waits_are_those_of_the_specification(tmp_path: Path) -> None:
+    # standard-webhooks.md, "Deliverability and reliability": an example schedule
+    hours = (2, 5, 10, 14, 20, 24)
+    waits = (5.0, 5 * 60.0, 30 * 60.0, *(60.0 * 60 * one for one in hours))
+    assert Settings(data_dir=tmp_path).webhook_retry_seconds == waits
+    page = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+    assert "5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h" in page
+
+
+def test_each_wait_is_as_long_as_it_says(mine: Process, receiver: Receiver) -> None:
+    mine.settings.webhook_retry_seconds = (60.0, 600.0)
+    endpoint(mine, receiver.url)
+    receiver.answer = lambda _n: (500, {})
+    tell(mine)
+    for wait in mine.settings.webhook_retry_seconds:
+        with mine.database.transaction() as session:
+            session.execute(update(Work).values(due_at=0))  # the time has come
+        row = deliver.take(mine)
+        assert row is not None
+        deliver.deliver(mine, row)
+        assert deliver.take(mine) is None
+        (told,) = deliveries(mine, "pending")
+        assert told.next_attempt_at is not None
+        planned = (told.next_attempt_at - utcnow()).total_seconds()
+        assert wait - 5 < planned < wait * 1.1
+    assert len(receiver.came) == 2
 
 
 def test_what_fails_is_sent_again_under_the_same_id(mine: Process, receiver: Receiver) -> None:
