@@ -16,7 +16,19 @@ from app.api.idempotency import Answer, OncePost
 from app.api.multipart import form_schema, received, refuse_pickle
 from app.api.problems import PROBLEMS, ApiProblem, not_found, responses
 from app.api.quotas import file_limit, refuse_bytes, refuse_files
-from app.api.resources import MOST_STEPS, NO_NUL, RETRY_AFTER, Id, refuse_use, tagged
+from app.api.resources import (
+    MOST_STEPS,
+    NO_NUL,
+    RETRY_AFTER,
+    Edit,
+    Id,
+    Metadata,
+    Name,
+    Notes,
+    edited,
+    refuse_use,
+    tagged,
+)
 from app.api.trajectories import TrajectoryId, found_trajectory, refuse_with_file
 from app.api.trajectory_models import CheckpointOut
 from app.catalog.base import refusal
@@ -62,6 +74,9 @@ class Segment(BaseModel):
         examples=[0.1],
     )
     learning_rates: list[Rate] | None = Field(None, description="One a step since the checkpoint before.")
+    name: Name = ""
+    notes: Notes = ""
+    metadata: Metadata = Field({})
 
     @model_validator(mode="after")
     def _either(self) -> Self:
@@ -87,6 +102,7 @@ class CheckpointForm(Segment):
     learning_rates: Json[list[Rate]] | None = Field(
         None, description="JSON list: one a step since the checkpoint before."
     )
+    metadata: Json[Metadata] = Field({}, description="JSON object of up to 16 pairs of strings.")
 
 
 class CheckpointIn(Segment):
@@ -216,7 +232,8 @@ def _create(
         optimizer_blob=(state.blob or None) if state else None,
         optimizer_file=state.told() if state else None,
         wanted=wanted_of(file=given, optimizer=state),
-        **told.model_dump(),
+        meta=told.metadata,
+        **told.model_dump(exclude={"metadata"}),
     )
     session.flush()
     location = f"/v1/trajectories/{trajectory.id}/checkpoints/{checkpoint.id}"
@@ -234,6 +251,26 @@ def get_checkpoint(
         checkpoint = _found(session, caller.project_id, trajectory_id, checkpoint_id)
     waiting = checkpoint.status == "validating"
     return tagged(request, CheckpointOut.of(checkpoint), headers=RETRY_AFTER if waiting else None)
+
+
+@form_router.patch(
+    "/{checkpoint_id}",
+    summary="Rename a checkpoint",
+    response_model=CheckpointOut,
+    responses=responses(404, 412),
+)
+def edit_checkpoint(
+    request: Request,
+    trajectory_id: TrajectoryId,
+    checkpoint_id: CheckpointId,
+    edit: Edit,
+    caller: Caller,
+    database: Db,
+) -> Response:
+    """With `If-Match` only if it still is the version of that `ETag`."""
+    with database.transaction() as session:
+        checkpoint = _found(session, caller.project_id, trajectory_id, checkpoint_id, lock=True)
+        return edited(request, edit, checkpoint, CheckpointOut.of)
 
 
 @form_router.delete(

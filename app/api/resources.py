@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy.exc import IntegrityError
 
 from app.api.problems import ApiProblem
-from app.store.tables import Resource
+from app.store.tables import Named, Resource
 
 INT64 = 2**63 - 1
 MOST_STEPS = 2_000_000  # of a run: the learning rate of each is held in memory while it is scored
@@ -34,7 +34,7 @@ Metadata = Annotated[
 Id = Annotated[str, StringConstraints(max_length=64, pattern=NO_NUL)]
 
 
-Edited = TypeVar("Edited", bound=Resource)
+Edited = TypeVar("Edited", bound=Named)
 
 
 class Body(BaseModel):
@@ -50,7 +50,7 @@ class Edit(Body):
     notes: Notes | None = None
     metadata: Metadata | None = None
 
-    def apply(self, resource: Resource) -> None:
+    def apply(self, resource: Named) -> None:
         if self.name is not None:
             resource.name = self.name
         if self.notes is not None:

@@ -109,6 +109,9 @@ class CheckpointOut(BaseModel):
             "examples": [
                 {
                     "id": "ck_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
+                    "name": "",
+                    "notes": "",
+                    "metadata": {},
                     "trajectory_id": "tr_0197f4e6-0d3b-7c5e-9c4f-3f1f2d1f6a52",
                     "step": 938,
                     "learning_rate": 0.1,
@@ -127,6 +130,9 @@ class CheckpointOut(BaseModel):
     )
 
     id: str
+    name: str
+    notes: str
+    metadata: dict[str, str]
     trajectory_id: str
     step: int
     learning_rate: float | None
@@ -145,7 +151,8 @@ class CheckpointOut(BaseModel):
 
     @classmethod
     def of(cls, row: Checkpoint) -> CheckpointOut:
-        told = {name: getattr(row, name) for name in cls.model_fields}
+        names = cls.model_fields.keys() - {"metadata"}
+        told = {name: getattr(row, name) for name in names} | {"metadata": row.meta}
         return cls(**told | ({} if row.sha256 else {"bytes": None, "sha256": None}))
 
 

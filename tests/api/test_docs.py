@@ -101,6 +101,13 @@ def test_bodies_and_answers_come_with_examples(document: dict[str, Any]) -> None
         assert schemas[name]["examples"], name
 
 
+def test_whatever_has_an_id_of_its_own_is_renamed(document: dict[str, Any]) -> None:
+    paths = document["paths"]
+    kept = {path for path, one in paths.items() if "delete" in one and path.endswith("_id}")}
+    assert {path for path in kept if "patch" not in paths[path]} == set()
+    assert len(kept) == 9  # data sets, runs, checkpoints, jobs, selections, exports, uploads, webhooks, keys
+
+
 def test_what_is_made_leads_on_to_all_that_can_be_asked_of_it(document: dict[str, Any]) -> None:
     known = {one["operationId"]: name for name, one in operations(document)}
 
@@ -112,7 +119,7 @@ def test_what_is_made_leads_on_to_all_that_can_be_asked_of_it(document: dict[str
     checkpoint = leads("/v1/trajectories/{trajectory_id}/checkpoints", "202")
     one = "/v1/trajectories/{trajectory_id}/checkpoints/{checkpoint_id}"
     told = {"trajectory_id": "$request.path.trajectory_id", "checkpoint_id": made}
-    assert checkpoint == {f"GET {one}": told, f"DELETE {one}": told}
+    assert checkpoint == {f"{method} {one}": told for method in ("GET", "PATCH", "DELETE")}
     selections = leads("/v1/jobs/{job_id}/selections", "201")
     assert selections["GET /v1/selections/{selection_id}/manifest"] == {"selection_id": made}
     jobs = leads("/v1/jobs", "202")

@@ -101,6 +101,20 @@ def test_a_checkpoints_field_at_fault_is_pointed_at(
     assert pointers(problem(answer, 422, "validation_error")) == [pointer]
 
 
+def test_a_checkpoint_is_named_and_renamed_as_everything_is(service: Service) -> None:
+    trajectory_id = service.trajectory()["id"]
+    told = {"learning_rate": "0.1", "name": "the best", "notes": "by accuracy", "metadata": '{"acc": "0.91"}'}
+    made = service.checkpoint(trajectory_id, 10, **told)
+    assert (made["name"], made["notes"], made["metadata"]) == ("the best", "by accuracy", {"acc": "0.91"})
+    path = f"/v1/trajectories/{trajectory_id}/checkpoints/{made['id']}"
+    known = {"If-Match": service.http.get(path).headers["etag"]}
+    edited = service.http.patch(path, json={"name": "not the best", "metadata": {}}, headers=known)
+    assert edited.json() == service.http.get(path).json() == made | {"name": "not the best", "metadata": {}}
+    problem(service.http.patch(path, json={"name": "late"}, headers=known), 412, "precondition_failed")
+    plain = service.checkpoint(trajectory_id, 20)
+    assert (plain["name"], plain["notes"], plain["metadata"]) == ("", "", {})
+
+
 def test_a_step_is_taken_once(service: Service) -> None:
     trajectory_id = service.trajectory()["id"]
     first = service.checkpoint(trajectory_id, 10)

@@ -67,7 +67,8 @@ def test_a_job_keeps_its_run_and_a_run_its_checkpoints(url: str) -> None:
         assert (job.trajectory_id, job.trajectory_ids) == ("tr_1", ["tr_1"])
         assert session.get_one(Dataset, "ds_1").filename == "d.npz"
         assert jobs.using(session, trajectory_id="tr_1") == ["job_1"]
-        assert session.get_one(Checkpoint, "ck_1").optimizer_file is None
+        checkpoint = session.get_one(Checkpoint, "ck_1")
+        assert (checkpoint.optimizer_file, checkpoint.name, checkpoint.meta) == (None, "", {})
         assert scores.one(session, "job_1", 0) is None
     database.engine.dispose()
 

@@ -1,7 +1,7 @@
 """The tables. States change only in `jobs.py`, `work.py`, `datasets.py`, `trajectories.py`, `selections.py`,
 `exports.py` and `webhooks.py`."""
 
-from app.store.tables.base import Base, Resource
+from app.store.tables.base import Base, Named, Resource
 from app.store.tables.inputs import (
     BatchOrder,
     Blob,
@@ -41,6 +41,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobTrajectory",
+    "Named",
     "Resource",
     "Score",
     "ScoreColumns",

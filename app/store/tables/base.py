@@ -29,12 +29,17 @@ class Base(DeclarativeBase):
     }
 
 
-class Resource:
-    """What every resource of the API carries."""
+class Named:
+    """What clients write to every resource of the API."""
 
-    id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str]
     name: Mapped[str] = mapped_column(default="")
     notes: Mapped[str] = mapped_column(Text, default="")
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
+
+
+class Resource(Named):
+    """What a resource of a project carries."""
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)

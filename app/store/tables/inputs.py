@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.store.db import utcnow
-from app.store.tables.base import Base, Resource
+from app.store.tables.base import Base, Named, Resource
 
 
 class Blob(Base):
@@ -84,7 +84,7 @@ class Uploaded:
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
-class Checkpoint(Uploaded, Base):
+class Checkpoint(Named, Uploaded, Base):
     """Until it has been fetched from its `uri`, it has no digest and 0 bytes."""
 
     __tablename__ = "checkpoints"
