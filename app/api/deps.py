@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.store import keys, sessions
 from app.store.blobs import BlobStore
 from app.store.db import Database
-from app.store.tables import ApiKey
+from app.store.keys import Live
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ def _authenticated(
     """
     if sent is not None:
         text = sent.credentials.encode("latin-1").decode(errors="replace")  # headers arrive as latin-1
-        with database.snapshot() as session:
-            key = keys.find(session, settings.secret, text)
+        with database.asking() as connection:
+            key = keys.find(connection, settings.secret, text)
         if key is None:
             raise _unauthorized("No live API key reads so; the service prints its first key at the start.")
     elif session_token is not None:
@@ -98,13 +98,13 @@ def _authenticated(
     return permitted(request, background, database, key)
 
 
-def signed_in(settings: Settings, database: Database, session_token: str) -> ApiKey | None:
+def signed_in(settings: Settings, database: Database, session_token: str) -> Live | None:
     """The live key of the session with this token."""
-    with database.snapshot() as session:
-        return sessions.find(session, settings.secret, session_token)
+    with database.asking() as connection:
+        return sessions.find(connection, settings.secret, session_token)
 
 
-def permitted(request: Request, background: BackgroundTasks, database: Database, key: ApiKey) -> Principal:
+def permitted(request: Request, background: BackgroundTasks, database: Database, key: Live) -> Principal:
     """What the key may do, its use being noted. Raises 403 when this request wants a scope that it
     lacks, 429 when the key asks too often.
     """

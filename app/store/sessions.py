@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import secrets
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from app.store import keys
 from app.store.db import database_epoch, epoch, utcnow
 from app.store.tables import ApiKey, WebSession
+
+OF_TOKEN = (
+    select(*keys.TOLD)
+    .join(WebSession, WebSession.key_id == ApiKey.id)
+    .where(WebSession.digest == bindparam("digest"), WebSession.kind == "session")
+    .where(WebSession.expires_at > epoch(), *keys.live(bindparam("now")))
+)
 
 
 def start(session: Session, secret: bytes, key_id: str, seconds: float) -> str:
@@ -20,11 +27,11 @@ def start(session: Session, secret: bytes, key_id: str, seconds: float) -> str:
     return _issue(session, secret, key_id, seconds, "session")
 
 
-def find(session: Session, secret: bytes, token: str) -> ApiKey | None:
+def find(there: Session | Connection, secret: bytes, token: str) -> keys.Live | None:
     """The live key that the session with this token belongs to."""
-    query = select(ApiKey).join(WebSession, WebSession.key_id == ApiKey.id)
-    mine = WebSession.digest == keys.digest(secret, token), WebSession.kind == "session"
-    return session.scalar(query.where(*mine, WebSession.expires_at > epoch(), *keys.live()))
+    asked = {"digest": keys.digest(secret, token), "now": utcnow()}
+    found = there.execute(OF_TOKEN, asked).first()
+    return None if found is None else keys.Live(*found)
 
 
 def end(session: Session, secret: bytes, token: str) -> None:

@@ -16,6 +16,7 @@ from app.api.buckets import Buckets
 from app.api.deps import Config, Db, cookie
 from app.api.problems import request_id
 from app.store import audit, keys, sessions
+from app.store.keys import Live
 from app.store.tables import ApiKey
 from app.ui.shell import render
 from app.ui.visitors import PageWriter, safe
@@ -93,7 +94,7 @@ def sign_out(settings: Config, database: Db, visitor: PageWriter, token: Session
     return answer
 
 
-def _write_down(request: Request, session: Session, key: ApiKey | None) -> None:
+def _write_down(request: Request, session: Session, key: ApiKey | Live | None) -> None:
     """A line of the audit log; who comes without a key is told of to the operator."""
     audit.begin(
         session,
