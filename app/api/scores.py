@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.api.deps import Blobs, Caller, Db
 from app.api.jobs.resource import JobId, found_job, not_of_this_type
-from app.api.pagination import Page, PageOf
+from app.api.pagination import Page, PageOf, answered
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.resources import INT64, RETRY_AFTER
 from app.api.samples import number_of
@@ -145,7 +145,7 @@ class SummaryOut(BaseModel):
     by_class: list[ClassSummary] | None
 
 
-@router.get("/scores", summary="A job's scores")
+@router.get("/scores", summary="A job's scores", response_model=Page[ScoreOut])
 def list_scores(
     job_id: JobId,
     caller: Caller,
@@ -156,7 +156,7 @@ def list_scores(
     label_name: Annotated[str | None, Query(description="Only samples of the label of this name.")] = None,
     least: Annotated[float | None, Query(alias="min", allow_inf_nan=False)] = None,
     most: Annotated[float | None, Query(alias="max", allow_inf_nan=False)] = None,
-) -> Page[ScoreOut]:
+) -> Response:
     """`harmful` starts with the highest score, `helpful` with the lowest, `suspicion` with the sample most
     likely labelled wrongly.
     """
@@ -171,7 +171,7 @@ def list_scores(
             session, job_id, order, paging.limit + 1, after=after, label=label, least=least, most=most
         )
     rows, cursor = paging.cut(found, lambda row: orders.position(row, order), *binding)
-    return Page(data=[ScoreOut(**scored_rows.row(row, scored)) for row in rows], next_cursor=cursor)
+    return answered([scored_rows.row(row, scored) for row in rows], cursor)
 
 
 @router.get("/scores/{sample_index}", summary="One sample's score and its parts")

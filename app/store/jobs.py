@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from app.store import (
@@ -51,6 +51,14 @@ TYPES = {
 }
 
 
+# in one statement, its trajectories as well
+ONE = (
+    select(Job)
+    .where(Job.id == bindparam("id"), Job.project_id == bindparam("project_id"))
+    .options(joinedload(Job.runs))
+)
+
+
 class JobStateError(Exception):
     """The job's state does not allow this; `status` says which state it is in."""
 
@@ -70,8 +78,7 @@ def create(session: Session, *, type: str, trajectory_ids: Sequence[str] = (), *
 
 
 def get(session: Session, project_id: str, job_id: str) -> Job | None:
-    query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
-    return session.scalars(query.options(joinedload(Job.runs))).unique().one_or_none()
+    return session.scalars(ONE, {"id": job_id, "project_id": project_id}).unique().one_or_none()
 
 
 def locked(session: Session, job_id: str, *, patient: bool = True) -> Job | None:

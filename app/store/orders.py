@@ -7,23 +7,31 @@ comes after. One condition for both ("less, or the same and …") has a database
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, Select, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, literal_column, select
 from sqlalchemy.orm import Session
 
 from app.store.tables import Score
 
-TOLD = tuple(
-    column for column in Score.__table__.columns if column.name not in ("job_id", "contributions", "losses")
-)
+COLUMNS = Score.__table__.c
+TOLD = tuple(column for column in COLUMNS if column.name not in ("job_id", "contributions", "losses"))
 KEYS: dict[str, list[tuple[Any, bool]]] = {  # order → its columns, and whether each falls; ties go by index
-    "harmful": [(Score.rank, False)],
-    "helpful": [(Score.score, False), (Score.sample_index, False)],
-    "self_influence": [(Score.self_influence, True), (Score.sample_index, False)],
-    "suspicion": [(Score.suspicion, True), (Score.sample_index, False)],
-    "index": [(Score.sample_index, False)],
+    "harmful": [(COLUMNS.rank, False)],
+    "helpful": [(COLUMNS.score, False), (COLUMNS.sample_index, False)],
+    "self_influence": [(COLUMNS.self_influence, True), (COLUMNS.sample_index, False)],
+    "suspicion": [(COLUMNS.suspicion, True), (COLUMNS.sample_index, False)],
+    "index": [(COLUMNS.sample_index, False)],
 }
+FILTERS = {  # by the value that each is given
+    "label": COLUMNS.label == bindparam("label"),
+    "least": COLUMNS.score >= bindparam("least"),
+    "most": COLUMNS.score <= bindparam("most"),
+    "first": COLUMNS.rank >= bindparam("first"),
+    "last": COLUMNS.rank <= bindparam("last"),
+}
+Part = Literal["top", "tie", "past"]
 
 
 def page(
@@ -45,17 +53,17 @@ def page(
             index; ties by index.
         label, least, most: only rows of this given label, and with least ≤ score ≤ most.
     """
-    query = _ordered(job_id, order)
-    if label is not None:
-        query = query.where(Score.label == label)
     bounds = _bounds(session, job_id, order, least, most)
     if bounds is None:
         return []
+    filters = bounds if label is None else bounds | {"label": label}
+    values = filters | {"job_id": job_id} | {f"after_{at}": value for at, value in enumerate(after or ())}
+    dialect = session.get_bind().dialect.name
     found: list[Row[Any]] = []
-    for following in _past(session, KEYS[order], after):
+    for part in _parts(order, after):
         if len(found) < limit:
-            some = query.where(*bounds, *following).limit(limit - len(found))
-            found += session.execute(some).all()
+            some = _page(order, part, tuple(filters), dialect)
+            found += session.execute(some, values | {"limit": limit - len(found)}).all()
     return found
 
 
@@ -64,7 +72,7 @@ def every(session: Session, job_id: str, order: str, batch: int) -> Iterator[Seq
 
     The database hands them over as they are asked for: what is held in memory is one batch.
     """
-    found = session.execute(_ordered(job_id, order), execution_options={"yield_per": batch})
+    found = session.execute(_ordered(order), {"job_id": job_id}, execution_options={"yield_per": batch})
     yield from found.partitions()
 
 
@@ -73,48 +81,56 @@ def position(row: Row[Any], order: str) -> list[Any]:
     return [getattr(row, column.key) for column, _ in KEYS[order]]
 
 
-def _ordered(job_id: str, order: str) -> Select[Any]:
+@cache
+def _ordered(order: str) -> Select[Any]:
     columns = KEYS[order]
     # an index of what not every job has leaves nulls out, and is taken where the query says so too
     there = [column.is_not(None) for column, falling in columns if falling]
-    query = select(*TOLD).where(Score.job_id == job_id, *there)
+    query = select(*TOLD).where(COLUMNS.job_id == bindparam("job_id"), *there)
     return query.order_by(*(column.desc() if falling else column for column, falling in columns))
 
 
-def _past(
-    session: Session, columns: list[tuple[Any, bool]], after: Sequence[Any] | None
-) -> Iterator[list[ColumnElement[bool]]]:
+def _parts(order: str, after: Sequence[Any] | None) -> tuple[Part, ...]:
     """The ranges that follow on `after`, one after the other."""
     if not after:
-        yield []
-        return
-    (first, falling), *ties = columns
-    if ties and session.get_bind().dialect.name == "sqlite":
+        return ("top",)
+    return ("tie", "past") if len(KEYS[order]) > 1 else ("past",)
+
+
+@cache  # putting a statement together costs more than it costs the database
+def _page(order: str, part: Part, filters: tuple[str, ...], dialect: str) -> Select[Any]:
+    """The statement for a part of a page; it takes `limit`, `after_0` and `after_1` beside the filters."""
+    where = [FILTERS[name] for name in filters]
+    first, falling = KEYS[order][0]
+    after, index = bindparam("after_0", type_=first.type), bindparam("after_1", type_=BigInteger())
+    if part == "past":
+        where.append(first < after if falling else first > after)
+    elif part == "tie" and dialect == "sqlite":
         # An equality, or the index as it is, and it takes the primary key: all rows that follow there.
-        yield [first.between(after[0], after[0]), literal_column("+scores.sample_index") > after[1]]
-    elif ties:
-        yield [first == after[0], Score.sample_index > after[1]]
-    yield [first < after[0] if falling else first > after[0]]
+        where += [first.between(after, after), literal_column("+scores.sample_index") > index]
+    elif part == "tie":
+        where += [first == after, COLUMNS.sample_index > index]
+    return _ordered(order).where(*where).limit(bindparam("limit", type_=BigInteger()))
 
 
 def _bounds(
     session: Session, job_id: str, order: str, least: float | None, most: float | None
-) -> list[ColumnElement[bool]] | None:
-    """Conditions for least ≤ score ≤ most; None where no row meets them. Ranks follow from scores: in their
+) -> dict[str, float] | None:
+    """The filters for least ≤ score ≤ most; None where no row meets them. Ranks follow from scores: in their
     order a range of ranks is asked for, which its index finds.
     """
     if order != "harmful":
-        found = [] if least is None else [Score.score >= least]
-        return found if most is None else [*found, Score.score <= most]
-    bounds = []
+        given = {"least": least, "most": most}
+        return {name: value for name, value in given.items() if value is not None}
+    bounds: dict[str, float] = {}
     if most is not None:
         if (first := _rank(session, job_id, Score.score <= most, falling=True)) is None:
             return None
-        bounds.append(Score.rank >= first)
+        bounds["first"] = first
     if least is not None:
         if (last := _rank(session, job_id, Score.score >= least, falling=False)) is None:
             return None
-        bounds.append(Score.rank <= last)
+        bounds["last"] = last
     return bounds
 
 

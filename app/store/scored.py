@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from app.store.datasets import name_of
 from app.store.tables import Dataset, Job, Trajectory
+
+TASK = (
+    select(Trajectory.task["type"], Dataset.info["encoding"]["classes"])
+    .outerjoin(Dataset, Dataset.id == bindparam("dataset_id"))
+    .where(Trajectory.id == bindparam("trajectory_id"))
+)
 
 
 class Scored(NamedTuple):
@@ -32,12 +38,8 @@ class Scored(NamedTuple):
 
 def of(session: Session, job: Job) -> Scored:
     """What it takes to tell of the scores of an influence job that has succeeded."""
-    query = (
-        select(Trajectory.task["type"], Dataset.info["encoding"]["classes"])
-        .outerjoin(Dataset, Dataset.id == job.train_dataset_id)
-        .where(Trajectory.id == job.trajectory_ids[0])
-    )
-    task, classes = session.execute(query).one()
+    of = {"trajectory_id": job.trajectory_ids[0], "dataset_id": job.train_dataset_id}
+    task, classes = session.execute(TASK, of).one()
     named = classes if task != "regression" else None
     return Scored(job, int((job.result or {})["num_samples"]), task, named)
 

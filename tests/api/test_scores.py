@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.api.pagination import Page
+from app.api.scores import ScoreOut
 from app.store import jobs
 from tests.api.front_end import N, Service, pages, pointers, problem, request_of, scored
 
@@ -38,6 +40,21 @@ def test_pages_of_every_order_hold_every_sample_once(service: Service, path: str
 
 def test_harmful_is_the_order_when_none_is_asked_for(service: Service, path: str) -> None:
     assert order_of(service, path) == order_of(service, path, order="harmful")
+
+
+def test_a_page_is_what_its_model_would_be_to_the_byte(service: Service, job: dict[str, Any]) -> None:
+    """Pages are written without the model that the OpenAPI document has of them."""
+    odd = {"loss": np.array([1e-7, 1e22, 0.1, np.inf, *COLUMNS["loss"][4:]]), "label": np.array([0.5] * N)}
+    odd["sample_id"] = np.array(['"ü\n' + str(i) for i in range(N)])
+    service.succeed(job["id"], COLUMNS | odd)
+    for query in ("", "?limit=5"):
+        answer = service.http.get(f"/v1/jobs/{job['id']}/scores{query}")
+        told = answer.json()
+        rows = [ScoreOut.model_construct(**row) for row in told["data"]]
+        page = Page[ScoreOut].model_construct(data=rows, next_cursor=told["next_cursor"])
+        assert list(told["data"][0]) == list(ScoreOut.model_fields)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.text == page.model_dump_json()
 
 
 def test_a_row_says_how_harmful_a_sample_is_and_whether_the_model_agrees(service: Service, path: str) -> None:

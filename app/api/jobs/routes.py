@@ -12,7 +12,7 @@ from app.api.deps import Blobs, Caller, Config, Db
 from app.api.idempotency import Answer, OncePost
 from app.api.jobs.resource import JobId, Status, found_job
 from app.api.jobs.types import JobOut, NewJob, TypeName, create, shown
-from app.api.pagination import Page, PageOf
+from app.api.pagination import Page, PageOf, answered
 from app.api.problems import PROBLEMS, ApiProblem, responses
 from app.api.quotas import refuse_job
 from app.api.resources import NO_NUL, RETRY_AFTER, Edit, edited, tagged
@@ -42,7 +42,7 @@ def create_job(body: NewJob, caller: Caller, blobs: Blobs, settings: Config, onc
     return once.run(act)
 
 
-@router.get("", summary="List jobs, newest first")
+@router.get("", summary="List jobs, newest first", response_model=Page[JobOut])
 def list_jobs(
     caller: Caller,
     database: Db,
@@ -52,7 +52,7 @@ def list_jobs(
     trajectory_id: Annotated[
         str | None, Query(pattern=NO_NUL, description="Jobs over it, alone or among others.")
     ] = None,
-) -> Page[JobOut]:
+) -> Response:
     wanted = {"status": status, "type": type}
     binding = "jobs", caller.project_id, wanted | {"trajectory_id": trajectory_id}
     over = [jobs.over(trajectory_id)] if trajectory_id is not None else []
@@ -62,7 +62,7 @@ def list_jobs(
         rows, cursor = paging.cut(found, pages.position, *binding)
         done = jobs.completed_each(session, rows)
         data = [shown(session, row, done[row.id]) for row in rows]
-    return Page(data=data, next_cursor=cursor)
+    return answered(data, cursor)
 
 
 @router.get("/{job_id}", summary="One job", response_model=JobOut, responses=responses(404))
