@@ -311,6 +311,45 @@ def test_a_request_whose_end_is_not_clear_is_the_last_of_its_connection(
         assert b"\r\nconnection: close\r\n" in answer.lower() and b"ambiguous_length" in answer
 
 
+ENDLESS = {  # what comes before, and what may come for ever
+    "a header": (b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ", b"x" * 8192),
+    "headers": (b"GET /livez HTTP/1.1\r\nHost: x\r\n", b"X-Short: y\r\n" * 700),
+    "an address": (b"GET /", b"x" * 8192),
+    "a chunk's extension": (
+        b"POST /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"x" * 8192,
+    ),
+    "a trailer": (
+        b"POST /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ",
+        b"x" * 8192,
+    ),
+}
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_what_does_not_end_is_not_kept(embedded_service: Service, endless: str) -> None:
+    """The server hangs up long before its time is over."""
+    head, more = ENDLESS[endless]
+    host, port = embedded_service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head)
+        with pytest.raises(ConnectionError):
+            for _ in range(2000):
+                connection.sendall(more)
+
+
+def test_a_trailer_is_no_header(embedded_service: Service) -> None:
+    head = b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n"
+    key = f"Authorization: Bearer {embedded_service.key}\r\n".encode()
+    assert raw(embedded_service, head + key + b"\r\n").startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: x\r\nHost: y\r\n"])
+def test_a_request_is_for_one_host(embedded_service: Service, hosts: bytes) -> None:
+    answer = raw(embedded_service, b"GET /livez HTTP/1.1\r\n" + hosts + b"\r\n" + SMUGGLED)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_an_encoding_that_http_1_0_does_not_know_is_refused(embedded_service: Service) -> None:
     head = b"POST /v1/trajectories HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = raw(embedded_service, head + CHUNKED + SMUGGLED)
