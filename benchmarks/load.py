@@ -118,6 +118,13 @@ def computed(pid: int) -> float:
     return sum(map(int, told[11:15])) / TICKS + sum(computed(child) for child in children(pid))
 
 
+def server_of(database: Database) -> int:
+    """The process below which PostgreSQL's are, on this machine."""
+    with database.snapshot() as session:
+        place = session.connection().exec_driver_sql("SHOW data_directory").scalar_one()
+    return int(Path(place, "postmaster.pid").read_text().splitlines()[0])
+
+
 def drained(service: Service, database: Database, postgres: int, ended: int, count: int) -> list[Moment]:
     """The moments at which each tenth of the jobs had ended."""
     worker, warm = service.processes["worker 1"].pid, max(5, count // 50)  # it loads torch first
@@ -174,9 +181,7 @@ def main() -> None:
         service = services.prepared(folder, THREADS="1", **many | urls)
         service.migrate()
         database = Database(url)
-        with database.snapshot() as session:
-            place = session.connection().exec_driver_sql("SHOW data_directory").scalar_one()
-        postgres = int(Path(place, "postmaster.pid").read_text().splitlines()[0])
+        postgres = server_of(database)
         with service.running("api", "api"):
             with service.running("worker 1", "worker"):
                 service.wait_until_ready()
