@@ -26,9 +26,9 @@ def begin(request: Request, database: Database, project_id: str, key_id: str) ->
     """Writes the line of a write that is about to begin; what cannot be written down is not done."""
     if request.method not in WRITES:
         return
-    with database.transaction() as session:
+    with database.telling() as connection:
         request.state.audit_event = audit.begin(
-            session,
+            connection,
             project_id=project_id,
             key_id=key_id,
             method=request.method,
@@ -76,8 +76,8 @@ class Audited:
 
     def _end(self, scope: Scope, event_id: str, status: int, location: str) -> None:
         try:
-            with self.database.transaction() as session:
-                audit.end(session, event_id, status, _innermost([location.rpartition("/")[2]]))
+            with self.database.telling() as connection:
+                audit.end(connection, event_id, status, _innermost([location.rpartition("/")[2]]))
         except SQLAlchemyError:
             log.exception("the audit log does not know how %s was answered", scope["state"]["request_id"])
 

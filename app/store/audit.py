@@ -7,25 +7,29 @@ between, no write is without one.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import cast
 
-from sqlalchemy import delete, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, update
 from sqlalchemy.orm import Session
 
 from app.store.db import new_id, utcnow
 from app.store.tables import AuditEvent
 
+LINES = cast(Table, AuditEvent.__table__)
+END = update(LINES).where(LINES.c.id == bindparam("event_id"))
 
-def begin(session: Session, **told: str | int | None) -> str:
+
+def begin(there: Session | Connection, **told: str | int | None) -> str:
     """The id of a new line: `project_id`, `key_id`, `method`, `route`, `request_id` and what is known."""
-    row = AuditEvent(id=new_id("aud"), **told)
-    session.add(row)
-    return row.id
+    event_id = new_id("aud")
+    there.execute(insert(LINES), {"id": event_id, **told})
+    return event_id
 
 
-def end(session: Session, event_id: str, status: int, made: str | None = None) -> None:
+def end(there: Session | Connection, event_id: str, status: int, made: str | None = None) -> None:
     """Adds how it was answered, and the id of what was made."""
     values = {"status": status} | ({"subject_id": made} if made is not None else {})
-    session.execute(update(AuditEvent).where(AuditEvent.id == event_id).values(**values))
+    there.execute(END, {"event_id": event_id, **values})
 
 
 def purge(session: Session, days: float) -> None:

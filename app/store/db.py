@@ -103,12 +103,12 @@ class Database:
 
     def __init__(self, url: str, ring: Ring | None = None, processes: int = 1) -> None:
         self.engine = connect(url, max(CONNECTIONS // processes, LEAST_CONNECTIONS))
-        reading: dict[str, Any] = {"read_only": True}
-        asking = dict(reading)
+        snapshot, alone = {}, {}
         if self.engine.dialect.name == "postgresql":  # SQLite's readers see one state anyway
-            reading["isolation_level"], asking["isolation_level"] = "REPEATABLE READ", "AUTOCOMMIT"
-        self._reading = self.engine.execution_options(**reading)
-        self._asking = self.engine.execution_options(**asking)
+            snapshot, alone = {"isolation_level": "REPEATABLE READ"}, {"isolation_level": "AUTOCOMMIT"}
+        self._reading = self.engine.execution_options(read_only=True, **snapshot)
+        self._asking = self.engine.execution_options(read_only=True, **alone)
+        self._telling = self.engine.execution_options(**alone)
         self.ring = ring
 
     @contextmanager
@@ -148,6 +148,12 @@ class Database:
         end a transaction.
         """
         with self._asking.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def telling(self) -> Iterator[Connection]:
+        """The same for one statement that writes: it is committed as it is done."""
+        with self._telling.begin() as connection:
             yield connection
 
     def check(self) -> None:
