@@ -100,7 +100,7 @@ def _clean_twice(
 def _coreset(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Rows:
     assert asked.size is not None  # noqa: S101  (the request tells it)
     labels = table["label"] if asked.request["stratify"] else None
-    order = _worthless(mine, asked, table["score"])
+    order = _worthless(mine, asked, table, renewal)
     wrong = np.zeros(asked.num_samples, dtype=bool)
     if asked.wrong:
         wrong[most(table["suspicion"], asked.wrong)] = True
@@ -112,8 +112,11 @@ def _coreset(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Re
     return chosen.rows(np.full(len(index), KEEP, dtype=np.uint8), _columns(index, table))
 
 
-def _worthless(mine: Process, asked: Selecting, score: Any) -> Any:
+def _worthless(mine: Process, asked: Selecting, table: dict[str, Any], renewal: Renewal) -> Any:
     """What a coreset is chosen by, [N]: the higher, the sooner a sample goes."""
+    score = table["score"]
+    if asked.request["by"] == "coverage":
+        return selection.covered(mine, asked, table["label"], renewal)
     if asked.request["by"] == "harm":
         return score
     alike = asked.request["by"] == "random"

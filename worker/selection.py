@@ -14,6 +14,7 @@ from app.store import chosen, selections, tables, work
 from app.store.chosen import Rows
 from worker.chunks import chunk_of
 from worker.data import prepared, selected
+from worker.influence.selection.covering import courses, covering
 from worker.influence.selection.duplicates import crowding, near, sketches
 from worker.influence.selection.labels import mean_probabilities, suggested, trained
 from worker.influence.selection.noise import Estimate, most_wrong, windows
@@ -147,6 +148,10 @@ def has_classes(mine: Process, asked: Selecting) -> bool:
     return job.task.loss in ("cross_entropy", "bce_with_logits") and job.train.targets.size == len(job.train)
 
 
+def _classes(mine: Process, asked: Selecting, labels: Floats) -> bool:
+    return has_classes(mine, asked) and bool((labels == np.floor(labels)).all())
+
+
 def suggestions(
     mine: Process, asked: Selecting, index: NDArray[np.int64], labels: Floats, renewal: Renewal
 ) -> tuple[Floats, Floats]:
@@ -164,7 +169,7 @@ def wrong_labels(mine: Process, asked: Selecting, labels: Floats, renewal: Renew
     Raises:
         UserError: a target is no class.
     """
-    if not has_classes(mine, asked) or (labels != np.floor(labels)).any():
+    if not _classes(mine, asked, labels):
         raise UserError(
             "no_classes", "Targets that are no classes can't be told wrong or right: give a size."
         )
@@ -193,6 +198,22 @@ def duplicates(mine: Process, asked: Selecting, rows: Rows, renewal: Renewal) ->
         for one in found[:PAIRS]
     ]
     return {"count": len({one.outside for one in found}), "pairs": pairs}
+
+
+def covered(mine: Process, asked: Selecting, labels: Floats, renewal: Renewal) -> Floats:
+    """How much of its class is taken before each sample, [N]; the lower, the more it stands for.
+
+    Raises:
+        UserError: a target is no class.
+    """
+    if not _classes(mine, asked, labels):
+        raise UserError(
+            "no_classes", "Targets that are no classes can't be covered class by class: ask by: influence."
+        )
+    job = influence(mine, asked)
+    data = job.train_data(lambda samples: renewal.tick())
+    found = courses(job.task, job.runs, data, chunk=chunk_of(mine, job, data), seed=job.seed)
+    return covering(found, labels, job.seed, lambda samples: renewal.tick())
 
 
 def crowd(mine: Process, asked: Selecting, order: NDArray[np.int64], renewal: Renewal) -> NDArray[np.bool_]:

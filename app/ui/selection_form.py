@@ -39,7 +39,7 @@ class Asked(BaseModel):
     kept: Text = "fraction"
     kept_size: Text = ""
     kept_fraction: Text = ""
-    kept_by: Text = "influence"
+    kept_by: Text = ""
     stratify: Text = ""
     indices: Indices = ""
     checkpoint: Text = ""
@@ -113,7 +113,7 @@ def _clean(asked: Asked) -> dict[str, Any]:
 
 
 def _coreset(asked: Asked) -> dict[str, Any]:
-    told: dict[str, Any] = {"by": asked.kept_by}
+    told: dict[str, Any] = {"by": asked.kept_by or None}
     if asked.stratify:
         told["stratify"] = asked.stratify == "1"
     if asked.kept == "size":

@@ -12,7 +12,7 @@ from diffin.models import Job, Json, from_json, id_of
 from diffin.selecting import Selected, Selection
 
 By = Literal["suspicion", "score"]
-KeptBy = Literal["influence", "harm", "random"]
+KeptBy = Literal["coverage", "influence", "harm", "random"]
 ManifestFormat = Literal["json", "csv", "dvc"]
 
 
@@ -63,8 +63,9 @@ class SelectionCalls(DecisionCalls):
         """Proposes samples to keep: so many, or this share; with `stratify` of each class a fair part, with
         `drop_suspects` labels that look wrong last, with `diversity` few that are all but the same.
 
-        `by`: `influence`, drawn the likelier the more it matters to the query loss; `harm`, what harms it
-        least; `random`.
+        `by`: `coverage`, what stands for the others of its class, the default where there are classes;
+        `influence`, drawn the likelier the more it matters to the query loss; `harm`, what harms it least;
+        `random`.
         """
         asked = {"size": size, "fraction": fraction, "by": by, "stratify": stratify}
         asked |= {"drop_suspects": drop_suspects, "diversity": diversity or None}

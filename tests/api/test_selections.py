@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.api.selections import admission
 from tests.api.front_end import N, Service, pages, pointers, problem, request_of, scored
 
 COLUMNS = scored(2) | {"suspicion": np.linspace(0, 1, N), "sample_id": np.array([f"s-{i}" for i in range(N)])}
@@ -88,6 +89,39 @@ def test_what_is_not_there_is_named(service: Service, path: str) -> None:
     refused("index_out_of_range", "[12]", "/sample_indices", type="deletion", sample_indices=[3, 12])
     refused("unknown_sample", "'s-12'", "/sample_ids", type="deletion", sample_ids=["s-3", "s-12"])
     refused("nothing_left", "nothing would be left", None, type="deletion", sample_indices=list(range(N)))
+
+
+def test_a_coreset_covers_classes(service: Service, path: str) -> None:
+    asked = created(service, path, type="coreset", size=2)["request"]
+    assert (asked["by"], asked["stratify"], asked["drop_suspects"]) == ("coverage", True, True)
+    drawn = created(service, path, type="coreset", size=2, by="random")["request"]
+    assert (drawn["by"], drawn["drop_suspects"]) == ("random", False)
+
+
+def test_a_coreset_of_more_than_can_be_compared_is_drawn(
+    service: Service, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "COMPARED", N - 1)
+    assert created(service, path, type="coreset", size=2)["request"]["by"] == "influence"
+    answer = service.http.post(path, json={"type": "coreset", "size": 2, "by": "coverage"})
+    assert pointers(problem(answer, 422, "too_many_samples")) == ["/by"]
+
+
+def test_a_coreset_without_classes_is_drawn(service: Service) -> None:
+    run = service.trajectory(
+        architecture={"name": "linear", "config": {"in_features": 4, "num_classes": 1}},
+        task={"type": "regression", "loss": "mse"},
+    )["id"]
+    service.accept(service.checkpoint(run, 10)["id"])
+    dataset = service.upload()["id"]
+    service.validate(dataset, targets=np.linspace(0, 1, N, dtype=np.float32))
+    sets = {"train_dataset_id": dataset, "query_dataset_id": dataset}
+    job = service.http.post("/v1/jobs", json=request_of(sets, trajectory_id=run)).json()
+    service.succeed(job["id"], scored(1))
+    path = f"/v1/jobs/{job['id']}/selections"
+    assert created(service, path, type="coreset", size=2)["request"]["by"] == "influence"
+    answer = service.http.post(path, json={"type": "coreset", "size": 2, "by": "coverage"})
+    assert pointers(problem(answer, 422, "no_classes")) == ["/by"]
 
 
 def test_a_job_without_suspicion_is_cleaned_by_score(service: Service, job: dict[str, Any]) -> None:

@@ -144,6 +144,9 @@ def test_a_coreset_is_not_crowded_by_copies(client: httpx.Client) -> None:
         for on in (False, True)
     )
     assert len(set(alike)) < 30 and sorted(diverse) == list(range(30))
+    covered = selected(client, scored, type="coreset", size=30, drop_suspects=False)
+    assert covered["request"]["by"] == "coverage"
+    assert sorted(one["sample_index"] % 30 for one in samples(client, covered)) == list(range(30))
 
 
 def test_one_that_is_being_verified_can_be_deleted(client: httpx.Client, job: dict[str, Any]) -> None:
@@ -242,9 +245,8 @@ def test_a_coreset_keeps_the_least_harmful_of_each_class(
 def test_a_coreset_is_drawn_by_what_matters(
     client: httpx.Client, job: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
-    body = {"type": "coreset", "fraction": 0.3, "drop_suspects": False}
-    first, again = (selected(client, job, **body, stratify=False) for _ in range(2))
-    assert first["request"]["by"] == "influence"
+    body = {"type": "coreset", "fraction": 0.3, "drop_suspects": False, "stratify": False}
+    first, again = (selected(client, job, **body, by="influence") for _ in range(2))
     kept = samples(client, first)
     assert kept == samples(client, again)
     mattering = np.mean([abs(row["score"]) for row in kept])

@@ -118,15 +118,21 @@ def _coreset(session: Session, scored: Scored, body: CoresetIn) -> Asked:
         detail = f"Samples of the task {scored.task} have no classes to keep in proportion: leave it out."
         raise ApiProblem(422, "no_classes", detail, pointer="/stratify")
     stratify = classes if body.stratify is None else body.stratify
-    if body.diversity and scored.num_samples > COMPARED:
-        detail = f"The job scored {scored.num_samples} samples: up to {COMPARED} can be compared."
-        raise ApiProblem(422, "too_many_samples", detail, pointer="/diversity")
-    request = {"size": body.size, "fraction": body.fraction, "by": body.by, "stratify": stratify}
-    request |= {"drop_suspects": _drop_suspects(scored, body, classes), "diversity": body.diversity}
+    compared = scored.num_samples <= COMPARED
+    for field, asked in (("by", body.by == "coverage"), ("diversity", body.diversity)):
+        if asked and not compared:
+            detail = f"The job scored {scored.num_samples} samples: up to {COMPARED} can be compared."
+            raise ApiProblem(422, "too_many_samples", detail, pointer=f"/{field}")
+    if body.by == "coverage" and not classes:
+        detail = f"Samples of the task {scored.task} have no classes to cover: ask by: influence."
+        raise ApiProblem(422, "no_classes", detail, pointer="/by")
+    by = body.by or ("coverage" if classes and compared else "influence")
+    request = {"size": body.size, "fraction": body.fraction, "by": by, "stratify": stratify}
+    request |= {"drop_suspects": _drop_suspects(scored, body, by, classes), "diversity": body.diversity}
     return Asked(request, _size(scored, body))
 
 
-def _drop_suspects(scored: Scored, body: CoresetIn, classes: bool) -> bool:
+def _drop_suspects(scored: Scored, body: CoresetIn, by: str, classes: bool) -> bool:
     has_suspicion = bool((scored.job.result or {}).get("suspicion"))
     if body.drop_suspects and not has_suspicion:
         detail = "This job did not compute suspicion, which tells of wrong labels: leave it out."
@@ -135,7 +141,7 @@ def _drop_suspects(scored: Scored, body: CoresetIn, classes: bool) -> bool:
         detail = f"Samples of the task {scored.task} have no classes that could be wrong: leave it out."
         raise ApiProblem(422, "no_classes", detail, pointer="/drop_suspects")
     if body.drop_suspects is None:
-        return has_suspicion and classes and body.by == "influence"
+        return has_suspicion and classes and by in ("coverage", "influence")
     return body.drop_suspects
 
 

@@ -10,7 +10,7 @@ from app.api.resources import INT64, NO_NUL, Body, Metadata, Name, Notes
 from app.catalog.base import refusal
 
 By = Literal["suspicion", "score"]
-KeptBy = Literal["influence", "harm", "random"]
+KeptBy = Literal["coverage", "influence", "harm", "random"]
 Size = Annotated[int, Field(ge=1, le=INT64)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -95,11 +95,13 @@ class CoresetIn(Verified):
     type: Literal["coreset"]
     size: Size | None = Field(None, description="Keep so many.")
     fraction: Fraction | None = Field(None, description="Keep this share.")
-    by: KeptBy = Field(
-        "influence",
-        description="`influence`: drawn, the likelier the more a sample matters to the query loss, either "
-        "way (by the square root of |score|); `harm`: those that harm it least; `random`: drawn, each as "
-        "likely. Draws follow the job's seed.",
+    by: KeptBy | None = Field(
+        None,
+        description="`coverage`: those that stand for the others of their class, by what the run's "
+        "checkpoints took each for (up to 200,000 samples); `influence`: drawn, the likelier the more a "
+        "sample matters to the query loss, either way (by the square root of |score|); `harm`: those that "
+        "harm it least; `random`: drawn, each as likely. Draws follow the job's seed. Left out: `coverage` "
+        "where targets are classes and samples no more than that, else `influence`.",
     )
     stratify: bool | None = Field(
         None,
@@ -109,7 +111,8 @@ class CoresetIn(Verified):
     drop_suspects: bool | None = Field(
         None,
         description="Let the labels that look wrong go before all others, as many as `clean` estimates with "
-        "`auto`. Left out: of `influence`, where the job has suspicion and targets are classes.",
+        "`auto`. Left out: of `coverage` and `influence`, where the job has suspicion and targets are "
+        "classes.",
     )
     diversity: bool = Field(
         False,
