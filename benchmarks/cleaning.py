@@ -95,10 +95,11 @@ class Cleaned(NamedTuple):
     labels: torch.Tensor
 
 
-def case_of(name: str, rate: float, seed: int) -> Case:
-    """Trains on noisy labels."""
+def case_of(name: str, rate: float, seed: int, *, halved: bool = False) -> Case:
+    """Trains on noisy labels; `halved`: on images of half the size."""
     size = SIZES[name]
     both = load(name, n=size.train, queries=QUERIES + size.test, flips=rate, seed=seed)
+    both = both.halved() if halved else both
     queries = both.query_inputs[:QUERIES], both.query_targets[:QUERIES]
     problem = replace(both, query_inputs=queries[0], query_targets=queries[1])
     return Case(
