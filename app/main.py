@@ -43,7 +43,7 @@ from app.api.middleware import (
     HeaderLimit,
     Heads,
     Measured,
-    OneMeaning,
+    OneLength,
     RequestId,
     SafeHeaders,
 )
@@ -126,7 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.body_seconds)
     app.add_middleware(Audited, database=app.state.database)
     app.add_middleware(Measured, metrics=app.state.metrics)
-    app.add_middleware(OneMeaning)
+    app.add_middleware(OneLength)
     app.add_middleware(HeaderLimit)
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestId)  # the last one added is the outermost

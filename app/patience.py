@@ -1,4 +1,4 @@
-"""How long the server waits for those who connect, how much of what they send it keeps, and how many may."""
+"""How long the server waits for those who connect, and how many may."""
 
 from __future__ import annotations
 
@@ -6,58 +6,29 @@ import asyncio
 import resource
 from contextlib import suppress
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_DESCRIPTORS = 65_536
-MOST_UNREAD = 64 * 1024  # bytes
 
 
-def patient(seconds: float) -> type[HttpToolsProtocol]:
-    """The HTTP protocol, hanging up on who has not sent a whole request's headers after so many seconds, and
-    on who sends `MOST_UNREAD` bytes that nothing comes of: headers, a chunk's extension, trailers that do not
-    end. The parser would go on reading them.
+def patient(seconds: float) -> type[H11Protocol]:
+    """The HTTP protocol, hanging up on who has not sent a whole request's headers after so many seconds.
 
-    Uvicorn itself limits how long a connection may idle between requests.
+    Uvicorn itself limits what it keeps of headers that are not whole yet (64 KiB), and how long a
+    connection may idle between requests.
     """
 
-    class Patient(HttpToolsProtocol):
+    class Patient(H11Protocol):
         _hang_up: asyncio.TimerHandle | None = None
-        _unread = 0  # bytes since something came of them
-        _in_head = True
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            # A Transfer-Encoding beside a length, or an unknown one, is refused in words: see `OneMeaning`.
-            self.parser.set_dangerous_leniencies(lenient_chunked_length=True)
             self._wait()
 
         def data_received(self, data: bytes) -> None:
-            self._unread += len(data)
             super().data_received(data)
             if self._busy():
                 self._stop_waiting()
-            if self._unread > MOST_UNREAD and not self.transport.is_closing():
-                self.send_400_response("Headers or trailers of the request do not end.")
-
-        def on_message_begin(self) -> None:
-            self._in_head = True
-            super().on_message_begin()
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            if self._in_head:  # a trailer comes when headers have been looked at, by a proxy say: it is none
-                super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
-            self._unread, self._in_head = 0, False
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            self._unread = 0
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._unread = 0
-            super().on_message_complete()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()

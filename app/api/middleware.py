@@ -126,40 +126,32 @@ class HeaderLimit:
         await answered(Request(scope), refused)(scope, receive, send)
 
 
-class OneMeaning:
-    """Refuses requests that a proxy may understand otherwise than the server, and hangs up: those whose body
-    ends at two places, so that the rest is the next request to one of them (RFC 9112, 6.1 and 6.3), and those
-    for no host or for two (3.2).
+class OneLength:
+    """Refuses requests whose body ends at two places, and hangs up: what a proxy takes for its rest, the
+    server may take for the next request (RFC 9112, 6.1 and 6.3).
 
-    The server's parser lets them pass: this is where they are refused in words.
+    The server's parser lets them pass: it goes by Transfer-Encoding, and knows it from HTTP/1.0 as well.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not (found := _unclear(scope)):
+        if scope["type"] != "http" or not (detail := self._refused(scope)):
             await self.app(scope, receive, send)
             return
-        refused = ApiProblem(400, *found, headers={"Connection": "close"})
+        refused = ApiProblem(400, "ambiguous_length", detail, headers={"Connection": "close"})
         await answered(Request(scope), refused)(scope, receive, send)
 
-
-def _unclear(scope: Scope) -> tuple[str, str] | None:
-    """(code, what is not clear)."""
-    encodings = Headers(scope=scope).getlist("transfer-encoding")
-    names = [name for name, _ in scope["headers"]]
-    old = scope["http_version"] == "1.0"
-    length = "ambiguous_length"
-    if encodings and b"content-length" in names:
-        return length, "The request has both Content-Length and Transfer-Encoding: send one of them."
-    if encodings and old:
-        return length, "HTTP/1.0 knows no Transfer-Encoding: send Content-Length, or HTTP/1.1."
-    if encodings and [one.lower() for one in encodings] != ["chunked"]:
-        return length, "The one Transfer-Encoding that is read is chunked, by itself."
-    if names.count(b"host") > 1 or not (old or b"host" in names):
-        return "bad_request", "The request must have one Host header."
-    return None
+    def _refused(self, scope: Scope) -> str | None:
+        headers = Headers(scope=scope)
+        if "transfer-encoding" not in headers:
+            return None
+        if "content-length" in headers:
+            return "The request has both Content-Length and Transfer-Encoding: send one of them."
+        if scope["http_version"] == "1.0":
+            return "HTTP/1.0 knows no Transfer-Encoding: send Content-Length, or HTTP/1.1."
+        return None
 
 
 class BodyLimit:

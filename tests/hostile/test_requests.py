@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -366,3 +369,53 @@ def test_either_length_alone_is_taken_and_the_connection_kept(
     last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = raw(embedded_service, head + length + last)
     assert answer.startswith(b"HTTP/1.1 401 ") and b"HTTP/1.1 200 " in answer
+
+
+def test_requests_that_wait_behind_others_are_not_read_ahead(embedded_service: Service) -> None:
+    """Who sends without end waits for the answers: the server keeps no heap of what it will come to."""
+    many = b"GET /livez HTTP/1.1\r\nHost:\r\n\r\n" * 10_000
+    host, port = embedded_service.url.removeprefix("http://").split(":")
+    before = resident(embedded_service)
+    with socket.create_connection((host, int(port))) as connection:
+        connection.setblocking(False)
+        end, sent = time.monotonic() + 5, 0
+        while time.monotonic() < end and sent < 50 * len(many):
+            with suppress(BlockingIOError):
+                sent += connection.send(many)
+            with suppress(BlockingIOError):
+                connection.recv(2**20)
+            time.sleep(0.001)
+    assert resident(embedded_service) - before < 64 * 2**20
+
+
+def resident(service: Service) -> int:
+    """Bytes of memory that the service's process has."""
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def test_a_body_behind_an_upgrade_is_no_request(embedded_service: Service) -> None:
+    """A proxy that passes `Upgrade` on takes what follows for the requests of whoever sent them."""
+    host, port = embedded_service.url.removeprefix("http://").split(":")
+    key = f"Host: x\r\nAuthorization: Bearer {embedded_service.key}\r\n".encode()
+    content = json.dumps({"name": "smuggled", "scopes": ["read"]}).encode()
+    json_of = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    inner = b"POST /v1/api-keys HTTP/1.1\r\n" + key + json_of % len(content) + content
+    outer = b"POST /v1/jobs HTTP/1.1\r\n" + key + json_of % len(inner)
+    upgrade = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as connection, suppress(ConnectionError):
+        connection.sendall(upgrade + outer)
+        time.sleep(0.4)
+        connection.sendall(inner)
+        connection.settimeout(2)
+        with suppress(TimeoutError):
+            received(connection)
+    with embedded_service.client() as client:
+        keys = walk.ok(client.get("/v1/api-keys", params={"limit": 1000}), 200)["data"]
+    assert "smuggled" not in {one["name"] for one in keys}
+
+
+def test_a_request_is_answered_though_the_next_is_none(embedded_service: Service) -> None:
+    answer = raw(embedded_service, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"\x16\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.count(b"HTTP/1.1 400 ") == 1
