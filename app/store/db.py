@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 import uuid_utils
@@ -26,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -36,7 +33,6 @@ SQLITE_AWAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOP
 
 CONNECTIONS, LEAST_CONNECTIONS = 40, 5  # to the database: of a process, and of one of many
 MOST_IDLE_SECONDS = 120  # of a transaction that says nothing to the server
-TRUSTED_SECONDS = 1.0  # since a connection worked: a server does not restart within that
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 
@@ -185,10 +181,10 @@ def connect(url: str, connections: int = CONNECTIONS) -> Engine:
     """An engine on SQLite (WAL, foreign keys on, writers queue up) or PostgreSQL (psycopg 3)."""
     if not url.startswith("sqlite"):
         kept = connections // 2
-        engine = create_engine(url, pool_size=kept, max_overflow=connections - kept, pool_recycle=1800)
+        engine = create_engine(
+            url, pool_size=kept, max_overflow=connections - kept, pool_pre_ping=True, pool_recycle=1800
+        )
         event.listen(engine, "connect", _prepare_postgresql)
-        event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", partial(_refuse_broken, engine.dialect))
         return engine
     engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False}, pool_size=40)
     event.listen(engine, "connect", _prepare_sqlite)
@@ -201,22 +197,6 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     connection.autocommit = True
     connection.execute(f"SET idle_in_transaction_session_timeout = '{MOST_IDLE_SECONDS}s'")
     connection.autocommit = False
-
-
-def _note_use(_connection: Any, record: Any) -> None:
-    record.info["used"] = time.monotonic()
-
-
-def _refuse_broken(dialect: Any, connection: Any, record: Any, _proxy: Any) -> None:
-    """Has the pool give another connection where this one is broken. One that just worked is not asked, as
-    `pool_pre_ping` would: that is a statement more for each transaction.
-    """
-    if time.monotonic() - record.info.get("used", math.inf) < TRUSTED_SECONDS:
-        return
-    try:
-        dialect.do_ping(connection)
-    except dialect.dbapi.Error as broken:
-        raise DisconnectionError(str(broken)) from broken
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
