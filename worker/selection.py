@@ -148,8 +148,9 @@ def has_classes(mine: Process, asked: Selecting) -> bool:
     return job.task.loss in ("cross_entropy", "bce_with_logits") and job.train.targets.size == len(job.train)
 
 
-def _classes(mine: Process, asked: Selecting, labels: Floats) -> bool:
-    return has_classes(mine, asked) and bool((labels == np.floor(labels)).all())
+def _need_classes(mine: Process, asked: Selecting, labels: Floats, words: str) -> None:
+    if not has_classes(mine, asked) or (labels != np.floor(labels)).any():
+        raise UserError("no_classes", words)
 
 
 def suggestions(
@@ -169,10 +170,8 @@ def wrong_labels(mine: Process, asked: Selecting, labels: Floats, renewal: Renew
     Raises:
         UserError: a target is no class.
     """
-    if not _classes(mine, asked, labels):
-        raise UserError(
-            "no_classes", "Targets that are no classes can't be told wrong or right: give a size."
-        )
+    words = "Targets that are no classes can't be told wrong or right: give a size."
+    _need_classes(mine, asked, labels, words)
     job = influence(mine, asked)
     data = job.train_data(lambda samples: renewal.tick())
     rows = draw_rows(len(data), min(ESTIMATED_ON, len(data)), seed=job.seed)
@@ -206,10 +205,8 @@ def covered(mine: Process, asked: Selecting, labels: Floats, renewal: Renewal) -
     Raises:
         UserError: a target is no class.
     """
-    if not _classes(mine, asked, labels):
-        raise UserError(
-            "no_classes", "Targets that are no classes can't be covered class by class: ask by: influence."
-        )
+    words = "Targets that are no classes can't be covered class by class: ask by: influence."
+    _need_classes(mine, asked, labels, words)
     job = influence(mine, asked)
     data = job.train_data(lambda samples: renewal.tick())
     found = courses(job.task, job.runs, data, chunk=chunk_of(mine, job, data), seed=job.seed)

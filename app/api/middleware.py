@@ -184,9 +184,8 @@ class BodyLimit:
             refuse_if_over(state["max_body_bytes"], int(told) if told.isdecimal() else 0)
             left = started + self.seconds + seen / SLOWEST - time.monotonic()
             try:
-                async with asyncio.timeout(
-                    max(left, 0.001)
-                ):  # unlike wait_for, without a task for each piece
+                # unlike wait_for, without a task for each piece
+                async with asyncio.timeout(max(left, 0.001)):
                     message = await receive()
             except TimeoutError:
                 if not limited:  # the answer has begun meanwhile
