@@ -179,6 +179,7 @@ def doctor(service: Service, *options: str, **changes: str) -> subprocess.Comple
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=service.data_dir)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_by_its_status(embedded_service: Service, tmp_path: Path) -> None:
     ran = doctor(embedded_service, MAX_UPLOAD_BYTES="1000")
     assert ran.returncode == 0, ran.stdout + ran.stderr

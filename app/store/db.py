@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import uuid_utils
 from sqlalchemy import (
     JSON,
+    Boolean,
     Connection,
     DateTime,
     Dialect,
@@ -79,6 +80,23 @@ def _epoch_sqlite(element: epoch, compiler: Any, **kw: Any) -> str:
 @compiles(epoch, "postgresql")
 def _epoch_postgresql(element: epoch, compiler: Any, **kw: Any) -> str:
     return "extract(epoch from clock_timestamp())::float8"
+
+
+class same_json(FunctionElement[bool]):  # noqa: N801
+    """Whether two JSON values are the same; on SQLite, which compares their text, with keys in one order."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(same_json, "sqlite")
+def _same_json_sqlite(element: same_json, compiler: Any, **kw: Any) -> str:
+    return "({} = {})".format(*(f"json({compiler.process(one, **kw)})" for one in element.clauses))
+
+
+@compiles(same_json, "postgresql")
+def _same_json_postgresql(element: same_json, compiler: Any, **kw: Any) -> str:
+    return "({} = {})".format(*(compiler.process(one, **kw) for one in element.clauses))
 
 
 def new_id(prefix: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, func, literal, select
 from sqlalchemy.orm import Session, joinedload
 
 from app.store import (
@@ -30,7 +30,7 @@ from app.store import (
     work,
 )
 from app.store.blobs import BlobStore
-from app.store.db import new_id, utcnow
+from app.store.db import Json, new_id, same_json, utcnow
 from app.store.tables import Job, JobTrajectory, Trajectory, Work
 
 FINISHED = ("succeeded", "failed", "cancelled")
@@ -160,12 +160,14 @@ def last_succeeded(
 
 
 def _alike(column: Any, architecture: dict[str, Any]) -> ColumnElement[bool]:
-    """Whether a column tells of this architecture; graphs (their config has a `structure`) are of one where
-    that is the same.
+    """Whether a column tells of this architecture, its sizes included; graphs (their config has a
+    `structure`) are of one where that is the same.
     """
     alike: ColumnElement[bool] = column["name"].as_string() == architecture["name"]
     if structure := architecture["config"].get("structure"):
         alike &= column["config"]["structure"].as_string() == structure
+    else:
+        alike &= same_json(column["config"], literal(architecture["config"], Json))
     return alike
 
 

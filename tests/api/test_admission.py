@@ -225,9 +225,11 @@ def test_seconds_follow_from_the_last_job_like_it(
     assert (like["seconds"], like["basis"]) == (5.0, "architecture")
     by_another = estimate(service, inputs, method={"name": "loss"})
     assert (by_another["basis"], by_another["device"]) == ("other_method", "cpu")
-    linear = {"architecture": {"name": "linear", "config": {"in_features": 4, "num_classes": 3}}}
-    other = estimate(service, inputs | {"trajectory_id": run(service, 10, 20, **linear)})
-    assert other["seconds"] is None
+    config = {"in_features": 4, "num_classes": 3}
+    wider = {"name": "mlp", "config": config | {"hidden": [999]}}
+    for other in ({"name": "linear", "config": config}, wider):
+        told = estimate(service, inputs | {"trajectory_id": run(service, 10, 20, architecture=other)})
+        assert told["seconds"] is None
 
 
 def test_an_estimate_makes_the_same_checks(service: Service, inputs: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ from app.store.db import new_id
 from app.store.tables import Blob, Export, Job, Selection
 from tests.api.front_end import KEY, Service, bearer, listening, request_of, scored
 
-ROUNDS = 25
+ROUNDS = [6, pytest.param(25, marks=pytest.mark.slow)]
 
 
 @pytest.fixture
@@ -172,6 +172,7 @@ def an_export_and_a_job(service: Service, turn: int) -> list[str]:
     return [f"/v1/exports/{export_id}", second]
 
 
+@pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize(
     "pair",
     [
@@ -185,7 +186,9 @@ def an_export_and_a_job(service: Service, turn: int) -> list[str]:
         an_export_and_a_job,
     ],
 )
-def test_what_is_deleted_at_once_is_gone(service: Service, pair: Callable[[Service, int], list[str]]) -> None:
+def test_what_is_deleted_at_once_is_gone(
+    service: Service, pair: Callable[[Service, int], list[str]], rounds: int
+) -> None:
     def delete(path: str) -> int:
         with httpx.Client(base_url=service.url, headers=service.http.headers, timeout=60) as http:
             http.get("/livez")  # connected before they meet
@@ -194,10 +197,10 @@ def test_what_is_deleted_at_once_is_gone(service: Service, pair: Callable[[Servi
 
     answers: list[list[int]] = []
     with ThreadPoolExecutor(2) as pool:
-        for turn in range(ROUNDS):
+        for turn in range(rounds):
             paths, meeting = pair(service, turn), threading.Barrier(2)
             answers.append(list(pool.map(delete, paths)))
-    assert answers == [[204, 204]] * ROUNDS
+    assert answers == [[204, 204]] * rounds
     left_over(service)
 
 

@@ -86,6 +86,7 @@ def test_each_is_ready_and_has_room_for_connections(
 
 
 # ---------------------------------------------------------------- limits
+@pytest.mark.slow
 def test_a_keys_requests_are_counted_together(tmp_path: Path) -> None:
     limited = services.prepared(tmp_path, REQUESTS_PER_SECOND="0.01", REQUEST_BURST=str(BURST))
     limited.migrate()
@@ -211,6 +212,7 @@ def test_a_post_that_is_sent_to_both_at_once_is_done_once(both: tuple[httpx.Clie
         assert len(made) == 1
 
 
+@pytest.mark.slow
 def test_a_stream_follows_what_happens_through_the_other(
     service: Service, both: tuple[httpx.Client, httpx.Client]
 ) -> None:

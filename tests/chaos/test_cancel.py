@@ -6,11 +6,14 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests import services, walk
 
 MOMENTS = 12
 
 
+@pytest.mark.slow
 def test_a_job_cancelled_at_any_moment_ends_once(tmp_path: Path) -> None:
     with (
         services.embedded(tmp_path, BLOCK_SECONDS="0.001", LEASE_SECONDS="2") as service,

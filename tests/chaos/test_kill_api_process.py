@@ -113,6 +113,7 @@ def pages(client: httpx.Client, path: str) -> Iterator[str]:
         cursor = page["next_cursor"]
 
 
+@pytest.mark.slow
 def test_a_file_in_parts_outlives_each_of_the_processes_that_took_it(tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(8 * PART + 7)
     (file := tmp_path / "d.bin").write_bytes(content)
@@ -130,6 +131,7 @@ def test_a_file_in_parts_outlives_each_of_the_processes_that_took_it(tmp_path: P
     assert (done.status, done.sha256) == ("complete", hashlib.sha256(content).hexdigest())
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_the_database_is_away_is_back_before_it(tmp_path: Path) -> None:
     with servers.postgres() as server:
         service = prepared(tmp_path, DATABASE_URL=server.create("service"), SECRET_KEY="s" * 40)
@@ -153,6 +155,7 @@ class Silent(ApiProcess):
         return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_a_process_that_gives_no_sign_of_life_is_killed_and_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +218,7 @@ def test_processes_that_are_to_stop_answer_the_requests_they_have(tmp_path: Path
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_processes_whose_parent_is_killed_end_and_make_room_for_others(tmp_path: Path) -> None:
     service = prepared(tmp_path)
     with front_ends.running(service):

@@ -51,6 +51,7 @@ def test_what_became_of_all_that_was_asked_for_is_told(service: Service) -> None
     assert {told[f"{kind}.succeeded"]["id"] for kind in ("selection", "export")} == made
 
 
+@pytest.mark.slow
 def test_no_message_is_lost(service: Service) -> None:
     receiver = Receiver(answer=lambda n: (500 if n % 7 == 3 else 200, {}), seconds=0.1)
     with receiving(receiver), service.client() as client:

@@ -61,6 +61,7 @@ def run_of(client: httpx.Client, job_id: str) -> dict[str, Any]:
     return run
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_no_bit_of_the_run(service: Service) -> None:
     with service.client() as client:
         x, y = walk.digits()

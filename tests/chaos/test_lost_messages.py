@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 import redis
 
 from tests import services, walk
@@ -13,6 +14,7 @@ from tests.servers import PostgresServer
 LEASE = {"LEASE_SECONDS": "1"}
 
 
+@pytest.mark.slow
 def test_work_whose_message_was_lost_with_the_brokers_files_is_done(tmp_path: Path) -> None:
     service = services.prepared(tmp_path, **LEASE)
     service.migrate()

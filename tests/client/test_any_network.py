@@ -57,7 +57,10 @@ class Run(NamedTuple):
     job: Job
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = pytest.param("batch norm", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["convolutions", SLOW, "tokens"])
 def run(request: pytest.FixtureRequest, client: Diffin, tmp_path_factory: pytest.TempPathFactory) -> Run:
     case = CASES[request.param]
     data = case.data()

@@ -97,6 +97,7 @@ def test_a_reader_killed_from_outside_is_nobodys_fault(strict: Service) -> None:
         assert worker_of(strict.process.pid) == worker
 
 
+@pytest.mark.slow
 def test_a_worker_without_its_fence_makes_room_for_another(strict: Service) -> None:
     with strict.client() as client:
         path, worker = sent(client), worker_of(strict.process.pid)

@@ -104,6 +104,7 @@ def test_what_was_fetched_is_read_behind_the_fence_and_refused_in_words(
     assert absent["error"]["fault"] == "user" and absent["sha256"] is None
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_file(stores: Stores, client: httpx.Client) -> None:
     x, y = walk.digits(300)
     content = walk.npz(inputs=x, targets=y)
@@ -127,6 +128,7 @@ def test_a_killed_worker_costs_no_file(stores: Stores, client: httpx.Client) -> 
     assert len(web.asked) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["s3", "web"])
 def test_memory_does_not_grow_with_the_file(stores: Stores, client: httpx.Client, kind: str) -> None:
     content = bytes(100 * MIB)

@@ -72,6 +72,7 @@ def test_a_worker_refuses_what_an_older_checkpoint_was_silent_of(
     assert "lower lanczos_steps" in job["error"]["detail"]
 
 
+@pytest.mark.slow
 def test_queries_are_taken_a_few_at_a_time(client: httpx.Client, ask: dict[str, Any]) -> None:
     """4 MiB hold the vectors of four; eleven are asked, and each has the scores of a job of its own."""
     method = {"name": "diff_in", "hessian_samples": 4, "lanczos_steps": 2}

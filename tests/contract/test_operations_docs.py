@@ -67,6 +67,7 @@ def test_keys_are_made_for_a_second_project_replaced_and_ended(
     assert {one["name"] for one in listed["data"]} == {"lead", "training"}
 
 
+@pytest.mark.slow
 def test_a_lost_deployment_comes_back_from_its_backup(
     production_service: Service, postgres: PostgresServer, redis_server: str, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_nobody_else_reads_the_embedded_data(tmp_path: Path) -> None:
         assert readable(tmp_path / "kept") == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("open_handed")
 def test_nobody_else_reads_the_blobs_beside_postgresql(
     tmp_path: Path, postgres_url: str, redis_url: str

@@ -141,6 +141,7 @@ def lives_on(service: Service, client: httpx.Client, worker: int) -> None:
     refused(client, kinds)
 
 
+@pytest.mark.slow
 def test_the_most_dangerous_end_as_invalid_and_the_worker_goes_on(service: Service) -> None:
     cases = [case for case in CASES if str(case) in DANGEROUS]
     assert len(cases) == len(DANGEROUS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -210,3 +211,20 @@ def test_two_workers_that_finish_at_once_release_what_waits_once(
     with database.snapshot() as session:
         assert session.get_one(Work, last).status == "queued"
         assert {row.status for row in work.of(session, job_id, "block")} == {"done"}
+
+
+@pytest.mark.parametrize("hidden", [[8, 8], [8], []])
+def test_a_network_of_another_size_is_another_one(
+    database: Database, blobs: BlobStore, hidden: list[int]
+) -> None:
+    def of(hidden: list[int]) -> dict[str, Any]:
+        return {"name": "mlp", "config": {"in_features": 4, "hidden": hidden, "num_classes": 3}}
+
+    with database.transaction() as session:
+        asked = {"architecture": of([8])}
+        job = jobs.create(session, project_id="p", type="train", seed=0, checkpoint_ids=[], request=asked)
+        jobs.start(session, job, 1)
+        jobs.succeed(session, blobs, job, {})
+    with database.snapshot() as session:
+        found = jobs.last_succeeded(session, "p", "train", 10, architecture=of(hidden))
+    assert [one.id for one in found] == ([job.id] if hidden == [8] else [])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from playwright.sync_api import Browser, Page, expect
 from safetensors.numpy import save
 
@@ -222,6 +223,7 @@ def test_a_table_is_sent_by_its_columns_and_its_query_is_read_like_it(
             assert api.delete(f"/v1/datasets/{one}").status_code == 204
 
 
+@pytest.mark.slow
 def test_what_lies_in_a_store_is_named_and_fetched(browser: Browser, tmp_path: Path) -> None:
     (folder := tmp_path / "sets").mkdir()
     inputs, targets, query_inputs, query_targets, _ = wrongly_labelled()

@@ -7,6 +7,7 @@ import weakref
 from functools import lru_cache
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -15,6 +16,7 @@ from worker.job import KEPT
 from worker.runs import Checkpoints, Names
 
 
+@pytest.mark.slow
 def test_few_checkpoints_are_kept_however_many_runs_a_job_is_over(tmp_path: Path) -> None:
     recent = lru_cache(maxsize=KEPT)(Checkpoints.load)
     schedule = Schedule((1, 2), ((0.1,), (0.1,)), total_steps=2, train_size=4)
