@@ -36,8 +36,9 @@ from benchmarks.rivals.environment import interpreter
 from worker.influence.score import score
 from worker.influence.selection.choosing import most
 from worker.influence.selection.labels import SURE, mean_probabilities, suggested
+from worker.influence.selection.moved import movable
 from worker.influence.selection.noise import Estimate, most_wrong, windows
-from worker.influence.selection.second import decided, suspects
+from worker.influence.selection.second import LONGER, decided, suspects
 from worker.influence.suspicion import suspicion
 from worker.influence.task import Task
 
@@ -61,8 +62,8 @@ class Size(NamedTuple):
 SIZES = {
     "digits": Size(1000, 400),
     "mnist": Size(3000, 3000),
-    "trec": Size(2000, 3000),
-    "cifar10": Size(2000, 3000),
+    "trec": Size(4000, 1600),
+    "cifar10": Size(10_000, 3000),
 }
 CLEANLAB = """
 import sys, numpy as np
@@ -95,9 +96,8 @@ class Cleaned(NamedTuple):
     labels: torch.Tensor
 
 
-def case_of(name: str, rate: float, seed: int, *, halved: bool = False) -> Case:
+def case_of(name: str, rate: float, seed: int, size: Size, *, halved: bool = False) -> Case:
     """Trains on noisy labels; `halved`: on images of half the size."""
-    size = SIZES[name]
     both = load(name, n=size.train, queries=QUERIES + size.test, flips=rate, seed=seed)
     both = both.halved() if halved else both
     queries = both.query_inputs[:QUERIES], both.query_targets[:QUERIES]
@@ -107,13 +107,13 @@ def case_of(name: str, rate: float, seed: int, *, halved: bool = False) -> Case:
     )
 
 
-def trained(problem: Problem, seed: int) -> Run:
+def trained(problem: Problem, seed: int, *, longer: int = 1, moved: bool = False) -> Run:
     """In float32, CHECKPOINTS of its states kept at even distances."""
     start, recipe = initial(lambda: network(problem), seed, torch.float32), TRAINING[problem.name]
+    recipe = replace(recipe, epochs=longer * recipe.epochs)
     keep = evenly(recipe.steps(len(problem.inputs)), CHECKPOINTS)
-    return train(
-        Task(start.network, "cross_entropy"), start.params, start.buffers, problem, recipe, seed, keep
-    )
+    task = Task(start.network, "cross_entropy")
+    return train(task, start.params, start.buffers, problem, recipe, seed, keep, moved=moved)
 
 
 def estimated(case: Case) -> Estimate:
@@ -171,7 +171,8 @@ def twice(case: Case, suspicious: NDArray[np.float64], size: int) -> Cleaned:
         return without(case, index)
     problem, every = case.problem, range(len(case.problem.targets))
     first = ours(case, suspicious, len(index))
-    again = trained(_only(problem, torch.from_numpy(first.kept), first.labels), case.seed)
+    left = _only(problem, torch.from_numpy(first.kept), first.labels)
+    again = trained(left, case.seed, longer=LONGER, moved=movable(left.train))
     seen = mean_probabilities(again.task, [again.trajectory], problem.train, every, chunk=256)
     found = decided(seen, problem.targets, index)
     kept, labels = np.ones(len(problem.targets), dtype=bool), problem.targets.clone()
@@ -231,7 +232,7 @@ def count(names: Sequence[str], seeds: Sequence[int]) -> None:
     for name in names:
         cells = []
         for rate in RATES:
-            shares = [estimated(case_of(name, rate, seed)).share for seed in seeds]
+            shares = [estimated(case_of(name, rate, seed, SIZES[name])).share for seed in seeds]
             cells.append(f"{np.mean(shares):.1%} ({min(shares):.1%} … {max(shares):.1%})")
             if rate:
                 errors += [abs(share - rate) for share in shares]
@@ -250,7 +251,7 @@ def recover(names: Sequence[str], seeds: Sequence[int]) -> None:
         found: dict[str, list[float]] = {}
         right: list[tuple[float, bool]] = []
         for seed in seeds:
-            case = case_of(name, RECOVERED, seed)
+            case = case_of(name, RECOVERED, seed, SIZES[name])
             suspicious, loss = suspected(case)
             wrong, estimate = int(case.wrong.sum()), estimated(case)
             cleanings = {

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cleaning import QUERIES, SIZES, TRAINING, Case, case_of
+from benchmarks.cleaning import QUERIES, TRAINING, Case, Size, case_of
 from benchmarks.lab.bars import bar, parser, table
 from benchmarks.lab.cache import cached
 from benchmarks.lab.data import MissingData, Problem, skip
@@ -32,7 +32,7 @@ from worker.influence.task import Task
 SHARES: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7)
 SEEDS, RETRAININGS = (40, 41, 42), 2  # not the seed that coverage was designed on: 43
 QUICK: tuple[float, ...] = (0.1, 0.5)  # shares of --quick, with one retraining each
-DATA = ("digits", "mnist", "cifar10")
+SIZES = {"digits": Size(1000, 400), "mnist": Size(3000, 3000), "cifar10": Size(2000, 3000)}
 OURS = "**coverage**"
 OTHERS = ("drawn by influence", "most influence", "least harmful")  # ours, too
 DIFFICULTY = ("loss", "el2n", "grad_norm")
@@ -117,7 +117,7 @@ def run_data(
     title = f"{name}_halved" if halved else name
     every: dict[str, dict[float, list[float]]] = {}
     for seed in seeds:
-        case = case_of(name, 0.0, seed, halved=halved)
+        case = case_of(name, 0.0, seed, SIZES[name], halved=halved)
         labels, n = case.problem.targets.numpy().astype(np.float64), len(case.problem.targets)
         for way, numbers in harms(case).items():
             for share in shares:
@@ -137,7 +137,7 @@ def run_data(
 
 def main() -> None:
     command = parser(__doc__)
-    command.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    command.add_argument("--data", nargs="+", choices=list(SIZES), default=list(SIZES))
     command.add_argument("--halved", action="store_true", help="images of half the size")
     command.add_argument("--seeds", type=int, choices=range(1, len(SEEDS) + 1), default=len(SEEDS))
     command.add_argument("--retrainings", type=int, default=RETRAININGS, help="of each choice and seed")

@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 from app.store import tables
 from worker.influence.errors import DivergedError
 from worker.influence.order import loader_order
+from worker.influence.selection.moved import Moved
 from worker.influence.selection.parts import Part
 from worker.influence.task import Tensors
 from worker.influence.training import State, ensure_trained, steps
+from worker.influence.trajectory import Data
 from worker.lease import Renewal
 from worker.problems import UserError
 from worker.process import Process
@@ -55,6 +57,9 @@ def train_again(
     seed: int,
     renewal: Renewal,
     see: Callable[[int, State, Tensors], None] = lambda step, state, held: None,
+    *,
+    longer: int = 1,
+    moved: bool = False,
 ) -> tuple[Tensors, Tensors] | None:
     """(what is trained, the rest) after the recipe on these rows; None where training diverged.
 
@@ -63,24 +68,28 @@ def train_again(
         labels: new ones, by row.
         seed: of the batch order.
         see: told after each step of its number, from 1, the state, and what is not trained.
+        longer: times as many steps as the recipe says, the learning rates stretched to them.
+        moved: whether each batch's images are moved at random.
 
     Raises:
         UserError: what is left gives no whole batch.
     """
-    data = Part(job.data(job.train, lambda samples: renewal.tick()), rows, labels)
-    recipe, total = job.recipe, job.recipe.steps(len(data))
-    if total == 0:
+    data: Data = Part(job.data(job.train, lambda samples: renewal.tick()), rows, labels)
+    recipe, usual = job.recipe, job.recipe.steps(len(data))
+    if usual == 0:
         raise UserError(
             "batch_too_large",
             f"The {len(data)} samples that are left give no whole batch of {recipe.batch_size}, and the "
             "recipe's drop_last leaves shorter ones out: select fewer.",
         )
-    rates = tuple(recipe.rates(total) or (job.schedule.rate(step) for step in range(total)))
+    each, total = recipe.rates(usual) or map(job.schedule.rate, range(usual)), longer * usual
+    rates = tuple(rate for rate in each for _ in range(longer))
     schedule = replace(
         job.schedule, steps=(total,), learning_rates=(rates,), total_steps=total, train_size=len(data)
     )
     order = loader_order(len(data), recipe.batch_size, total, seed, drop_last=recipe.drop_last)
     params, held = initial(job, data)
+    data = Moved(data, seed) if moved else data
     state, losses = State(params, {}), []
     try:
         for step, done in enumerate(steps(job.task, schedule, order, data, state, held, 0, total), start=1):

@@ -10,7 +10,8 @@ from worker import again, selection
 from worker.chunks import chunk_of
 from worker.influence.memory import over_chunks
 from worker.influence.selection.labels import SURE, mean_probabilities, probabilities, suggested
-from worker.influence.selection.second import Decided, decided, seen_at
+from worker.influence.selection.moved import movable
+from worker.influence.selection.second import LONGER, Decided, decided, seen_at
 from worker.influence.task import Tensors
 from worker.influence.training import State
 from worker.lease import Renewal
@@ -35,7 +36,7 @@ def opinion(
     seed = asked.request["training"]["recipe"]["seed"] or 0
     job = again.load(mine, asked.job_id, asked.request, seed)
     data = job.data(job.train, lambda samples: renewal.tick())
-    wanted, every = seen_at(job.recipe.steps(len(rows))), range(asked.num_samples)
+    wanted, every = seen_at(LONGER * job.recipe.steps(len(rows))), range(asked.num_samples)
     chunk = chunk_of(mine, selection.influence(mine, asked), data)
     found: torch.Tensor | None = None
 
@@ -51,7 +52,8 @@ def opinion(
         seen = torch.cat(list(over_chunks(of, data, chunk, every)))
         found = seen if found is None else found + seen
 
-    if again.train_again(job, rows, relabelled, seed, renewal, see) is None:
+    ended = again.train_again(job, rows, relabelled, seed, renewal, see, longer=LONGER, moved=movable(data))
+    if ended is None:
         raise UserError(
             "diverged",
             "Training again without the suspected samples diverged: ask for one round (rounds: 1).",

@@ -148,6 +148,12 @@ def has_classes(mine: Process, asked: Selecting) -> bool:
     return job.task.loss in ("cross_entropy", "bce_with_logits") and job.train.targets.size == len(job.train)
 
 
+def _trained_on(mine: Process, asked: Selecting, renewal: Renewal) -> tuple[InfluenceJob, Data]:
+    """The job that was scored, and its training set as the network takes it."""
+    job = influence(mine, asked)
+    return job, job.train_data(lambda samples: renewal.tick())
+
+
 def _need_classes(mine: Process, asked: Selecting, labels: Floats, words: str) -> None:
     if not has_classes(mine, asked) or (labels != np.floor(labels)).any():
         raise UserError("no_classes", words)
@@ -157,8 +163,7 @@ def suggestions(
     mine: Process, asked: Selecting, index: NDArray[np.int64], labels: Floats, renewal: Renewal
 ) -> tuple[Floats, Floats]:
     """(the label that the model would give, NaN where it is the given one; its probability): [n] each."""
-    job = influence(mine, asked)
-    data = job.train_data(lambda samples: renewal.tick())
+    job, data = _trained_on(mine, asked, renewal)
     found = mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=chunk_of(mine, job, data))
     other, confidence = suggested(found, torch.from_numpy(labels))
     return other.numpy(), confidence.numpy()
@@ -172,8 +177,7 @@ def wrong_labels(mine: Process, asked: Selecting, labels: Floats, renewal: Renew
     """
     words = "Targets that are no classes can't be told wrong or right: give a size."
     _need_classes(mine, asked, labels, words)
-    job = influence(mine, asked)
-    data = job.train_data(lambda samples: renewal.tick())
+    job, data = _trained_on(mine, asked, renewal)
     rows = draw_rows(len(data), min(ESTIMATED_ON, len(data)), seed=job.seed)
     chunk = chunk_of(mine, job, data)
     means = [
@@ -189,8 +193,7 @@ def duplicates(mine: Process, asked: Selecting, rows: Rows, renewal: Renewal) ->
     """
     if asked.num_samples > COMPARED:
         return None
-    job = influence(mine, asked)
-    data = job.train_data(lambda samples: renewal.tick())
+    job, data = _trained_on(mine, asked, renewal)
     found = near(sketches(data, chunk=chunk_of(mine, job, data)), rows["sample_index"].tolist())
     pairs = [
         {"sample_index": one.inside, "duplicate_index": one.outside, "similarity": round(one.similarity, 4)}
@@ -207,15 +210,13 @@ def covered(mine: Process, asked: Selecting, labels: Floats, renewal: Renewal) -
     """
     words = "Targets that are no classes can't be covered class by class: ask by: influence."
     _need_classes(mine, asked, labels, words)
-    job = influence(mine, asked)
-    data = job.train_data(lambda samples: renewal.tick())
+    job, data = _trained_on(mine, asked, renewal)
     found = courses(job.task, job.runs, data, chunk=chunk_of(mine, job, data), seed=job.seed)
     return covering(found, labels, job.seed, lambda samples: renewal.tick())
 
 
 def crowd(mine: Process, asked: Selecting, order: NDArray[np.int64], renewal: Renewal) -> NDArray[np.bool_]:
     """Which samples are all but the same as one before them in this order, [N]."""
-    job = influence(mine, asked)
-    data = job.train_data(lambda samples: renewal.tick())
+    job, data = _trained_on(mine, asked, renewal)
     found: NDArray[np.bool_] = crowding(sketches(data, chunk=chunk_of(mine, job, data)), order).numpy()
     return found

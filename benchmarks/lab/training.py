@@ -14,6 +14,7 @@ from benchmarks.lab.cache import cached
 from benchmarks.lab.data import Problem
 from worker.influence import retraining
 from worker.influence.order import UNUSED, loader_order
+from worker.influence.selection.moved import Moved
 from worker.influence.task import Task, Tensors
 from worker.influence.trajectory import Checkpoint, Schedule, Trajectory
 
@@ -139,6 +140,8 @@ def train(
     recipe: Recipe,
     seed: int,
     keep: Collection[int] | None = None,
+    *,
+    moved: bool = False,
 ) -> Run:
     """Trains on the given labels, by an ordinary loop around torch's optimizer.
 
@@ -146,7 +149,9 @@ def train(
         start, buffers: of `initial`.
         seed: of the batch order.
         keep: steps after which to keep the state, 0 being the start; None: all of them.
+        moved: whether each batch's images are moved at random.
     """
+    data = Moved(problem.train, seed) if moved else problem.train
     n = len(problem.inputs)
     order = recipe.order(n, seed)
     wanted = range(len(order) + 1) if keep is None else keep
@@ -154,8 +159,9 @@ def train(
     optimizer = recipe.make_optimizer(list(params.values()))
     states = [_state(0, params, buffers, optimizer)] if 0 in wanted else []
     for step, (batch, rate) in enumerate(zip(order, recipe.rates(n), strict=True), start=1):
-        rows = batch[batch != UNUSED]
-        loss = task.losses(params, buffers, problem.inputs[rows], problem.targets[rows]).mean()
+        rows = batch[batch != UNUSED].tolist()
+        [(inputs, targets)] = data.chunks(len(rows), rows)
+        loss = task.losses(params, buffers, inputs, targets).mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.param_groups[0]["lr"] = rate

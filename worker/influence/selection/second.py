@@ -3,7 +3,9 @@
 The estimate of how many labels are wrong tends to be low, and the last of them are not those that look
 worst. So WIDER times as many samples are suspected as labels are wrong, and the network is trained again on
 the others, and on suspects whose label the first run disputes at SURE or more, with the label it proposes.
-What the second run then takes a suspect for is not learned from the label as given.
+What the second run then takes a suspect for is not learned from the label as given. It is trained LONGER
+times as long, and sees images moved at random (worker/influence/selection/moved.py): it is asked what it
+knows, not what a run by the recipe would.
 
 With q(c) its mean probability over its checkpoints, p(c) ∝ q(c)^(1/τ) and y the label as given, the right
 label is c with probability
@@ -29,6 +31,7 @@ from worker.influence.selection.noise import fitted
 
 WIDER = 1.5
 CERTAIN = 0.95  # of the right label, from which on a suspect is relabelled and not removed
+LONGER = 2  # times as many steps as the recipe says
 STATES = 10  # of the second run, at even distances, whose probabilities count
 
 
