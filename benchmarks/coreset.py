@@ -129,10 +129,13 @@ def run_data(
     rows = [[f"{title}, kept", *(f"{share:.0%}" for share in shares)]]
     rows += [[way, *(f"{np.mean(by[share]):.4f}" for share in shares)] for way, by in every.items()]
     print(f"\n{table(rows)}\n")
+    rivals = [way for way in every if way not in (OURS, *OTHERS)]
+    strongest = {share: max(rivals, key=lambda way: np.mean(every[way][share])) for share in shares}
+    gains = {share: np.subtract(every[OURS][share], every[strongest[share]][share]) for share in shares}
+    spread = {f"{share:.0%}": (strongest[share], gains[share].round(4).tolist()) for share in shares}
+    print(f"over the best rival, by seed: {spread}\n")
     for share in shares:
-        ours = float(np.mean(every[OURS][share]))
-        rival = max(float(np.mean(by[share])) for way, by in every.items() if way not in (OURS, *OTHERS))
-        bar(f"coreset.{title}.{round(100 * share)}", ours - rival, 0)
+        bar(f"coreset.{title}.{round(100 * share)}", float(gains[share].mean()), 0)
 
 
 def main() -> None:
