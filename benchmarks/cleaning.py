@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,11 +38,12 @@ from benchmarks.rivals.environment import interpreter
 from worker.influence.score import score
 from worker.influence.selection.choosing import most
 from worker.influence.selection.labels import SURE, mean_probabilities, suggested
-from worker.influence.selection.moved import movable
+from worker.influence.selection.moved import Moved, mirrorable, movable
 from worker.influence.selection.noise import Estimate, most_wrong, windows
 from worker.influence.selection.second import LONGER, decided, suspects
 from worker.influence.suspicion import suspicion
 from worker.influence.task import Task
+from worker.influence.trajectory import Data
 
 CHECKPOINTS, FOLDS, QUERIES = 10, 5, 300
 RATES, RECOVERED = (0.0, 0.05, 0.1, 0.2, 0.4), 0.2
@@ -108,13 +110,15 @@ def case_of(name: str, rate: float, seed: int, size: Size, *, halved: bool = Fal
     )
 
 
-def trained(problem: Problem, seed: int, *, longer: int = 1, moved: bool = False) -> Run:
+def trained(
+    problem: Problem, seed: int, *, longer: int = 1, shown: Callable[[Data], Data] = lambda data: data
+) -> Run:
     """In float32, CHECKPOINTS of its states kept at even distances."""
     start, recipe = initial(lambda: network(problem), seed, torch.float32), TRAINING[problem.name]
     recipe = replace(recipe, epochs=longer * recipe.epochs)
     keep = evenly(recipe.steps(len(problem.inputs)), CHECKPOINTS)
     task = Task(start.network, "cross_entropy")
-    return train(task, start.params, start.buffers, problem, recipe, seed, keep, moved=moved)
+    return train(task, start.params, start.buffers, problem, recipe, seed, keep, shown=shown)
 
 
 def estimated(case: Case) -> Estimate:
@@ -173,7 +177,7 @@ def twice(case: Case, suspicious: NDArray[np.float64], size: int) -> Cleaned:
     problem, every = case.problem, range(len(case.problem.targets))
     first = ours(case, suspicious, len(index))
     left = _only(problem, torch.from_numpy(first.kept), first.labels)
-    again = trained(left, case.seed, longer=LONGER, moved=movable(left.train))
+    again = trained(left, case.seed, longer=LONGER, shown=_shown(case))
     seen = mean_probabilities(again.task, [again.trajectory], problem.train, every, chunk=256)
     found = decided(seen, problem.targets, index)
     kept, labels = np.ones(len(problem.targets), dtype=bool), problem.targets.clone()
@@ -181,6 +185,15 @@ def twice(case: Case, suspicious: NDArray[np.float64], size: int) -> Cleaned:
     labels[index[relabelled.numpy()]] = found.label[relabelled].long()
     kept[index[~(found.acquitted | relabelled).numpy()]] = False
     return Cleaned(kept, labels)
+
+
+def _shown(case: Case) -> Callable[[Data], Data]:
+    """What the second run reads its samples through."""
+    run, problem = case.run, case.problem
+    if not movable(problem.train):
+        return lambda data: data
+    mirrored = mirrorable(run.task, run.trajectory.checkpoints[-1], problem.query, 256)
+    return partial(Moved, seed=case.seed, mirrored=mirrored)
 
 
 def without(case: Case, index: NDArray[np.int64]) -> Cleaned:

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from app.store import tables
 from worker.influence.errors import DivergedError
 from worker.influence.order import loader_order
-from worker.influence.selection.moved import Moved
 from worker.influence.selection.parts import Part
 from worker.influence.task import Tensors
 from worker.influence.training import State, ensure_trained, steps
@@ -59,7 +58,7 @@ def train_again(
     see: Callable[[int, State, Tensors], None] = lambda step, state, held: None,
     *,
     longer: int = 1,
-    moved: bool = False,
+    shown: Callable[[Data], Data] = lambda data: data,
 ) -> tuple[Tensors, Tensors] | None:
     """(what is trained, the rest) after the recipe on these rows; None where training diverged.
 
@@ -69,7 +68,7 @@ def train_again(
         seed: of the batch order.
         see: told after each step of its number, from 1, the state, and what is not trained.
         longer: times as many steps as the recipe says, the learning rates stretched to them.
-        moved: whether each batch's images are moved at random.
+        shown: what each batch is read through.
 
     Raises:
         UserError: what is left gives no whole batch.
@@ -89,7 +88,7 @@ def train_again(
     )
     order = loader_order(len(data), recipe.batch_size, total, seed, drop_last=recipe.drop_last)
     params, held = initial(job, data)
-    data = Moved(data, seed) if moved else data
+    data = shown(data)
     state, losses = State(params, {}), []
     try:
         for step, done in enumerate(steps(job.task, schedule, order, data, state, held, 0, total), start=1):

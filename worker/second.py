@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,10 +13,11 @@ from worker import again, selection
 from worker.chunks import chunk_of
 from worker.influence.memory import over_chunks
 from worker.influence.selection.labels import SURE, mean_probabilities, probabilities, suggested
-from worker.influence.selection.moved import movable
+from worker.influence.selection.moved import Moved, mirrorable, movable
 from worker.influence.selection.second import LONGER, Decided, decided, seen_at
 from worker.influence.task import Tensors
 from worker.influence.training import State
+from worker.influence.trajectory import Data
 from worker.lease import Renewal
 from worker.problems import UserError
 from worker.process import Process
@@ -52,14 +56,28 @@ def opinion(
         seen = torch.cat(list(over_chunks(of, data, chunk, every)))
         found = seen if found is None else found + seen
 
-    ended = again.train_again(job, rows, relabelled, seed, renewal, see, longer=LONGER, moved=movable(data))
-    if ended is None:
+    shown = _shown(mine, asked, data, seed, renewal)
+    if again.train_again(job, rows, relabelled, seed, renewal, see, longer=LONGER, shown=shown) is None:
         raise UserError(
             "diverged",
             "Training again without the suspected samples diverged: ask for one round (rounds: 1).",
         )
     assert found is not None  # noqa: S101  (the last step is always asked)
     return decided(found / len(wanted), given, index)
+
+
+def _shown(
+    mine: Process, asked: Selecting, data: Data, seed: int, renewal: Renewal
+) -> Callable[[Data], Data]:
+    """What the second run reads its samples through."""
+    if not movable(data):
+        return lambda data: data
+    first = selection.influence(mine, asked)
+    queries = first.query_data(lambda samples: renewal.tick())
+    mirrored = queries is not None and mirrorable(
+        first.task, first.runs[0].checkpoints[-1], queries, chunk_of(mine, first, queries)
+    )
+    return partial(Moved, seed=seed, mirrored=mirrored)
 
 
 def _first(mine: Process, asked: Selecting, index: NDArray[np.int64], renewal: Renewal) -> torch.Tensor:

@@ -14,9 +14,8 @@ from benchmarks.lab.cache import cached
 from benchmarks.lab.data import Problem
 from worker.influence import retraining
 from worker.influence.order import UNUSED, loader_order
-from worker.influence.selection.moved import Moved
 from worker.influence.task import Task, Tensors
-from worker.influence.trajectory import Checkpoint, Schedule, Trajectory
+from worker.influence.trajectory import Checkpoint, Data, Schedule, Trajectory
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def train(
     seed: int,
     keep: Collection[int] | None = None,
     *,
-    moved: bool = False,
+    shown: Callable[[Data], Data] = lambda data: data,
 ) -> Run:
     """Trains on the given labels, by an ordinary loop around torch's optimizer.
 
@@ -149,9 +148,9 @@ def train(
         start, buffers: of `initial`.
         seed: of the batch order.
         keep: steps after which to keep the state, 0 being the start; None: all of them.
-        moved: whether each batch's images are moved at random.
+        shown: what each batch is read through.
     """
-    data = Moved(problem.train, seed) if moved else problem.train
+    data = shown(problem.train)
     n = len(problem.inputs)
     order = recipe.order(n, seed)
     wanted = range(len(order) + 1) if keep is None else keep

@@ -36,11 +36,17 @@ def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
 def job(client: httpx.Client) -> dict[str, Any]:
     """Scores of digits of which the first FLIPPED have a wrong label."""
     x, y = walk.digits(SAMPLES + 100)
+    return scored(client, x, y, {"name": "mlp", "config": walk.MLP | {"hidden": [16]}})
+
+
+def scored(
+    client: httpx.Client, x: np.ndarray, y: np.ndarray, architecture: dict[str, Any]
+) -> dict[str, Any]:
+    """The job over a run of this network, with FLIPPED wrong labels."""
     y[:FLIPPED] = (y[:FLIPPED] + 1 + np.arange(FLIPPED) % 9) % 10
     ids = np.array([f"digit-{row}" for row in range(SAMPLES)])
     train = walk.dataset(client, walk.npz(inputs=x[:SAMPLES], targets=y[:SAMPLES], ids=ids))["id"]
     query = walk.dataset(client, walk.npz(inputs=x[SAMPLES:], targets=y[SAMPLES:]))["id"]
-    architecture = {"name": "mlp", "config": walk.MLP | {"hidden": [16]}}
     body = {"type": "train", "architecture": architecture, "recipe": RECIPE, "train_dataset_id": train}
     body |= {"task": {"type": "classification", "loss": "cross_entropy"}, "checkpoints": {"count": 8}}
     trained = walk.finished(client, walk.ok(client.post("/v1/jobs", json=body), 202)["id"])
@@ -181,6 +187,17 @@ def test_a_second_run_decides_about_the_suspects(client: httpx.Client, job: dict
         assert one["suggested_label"] != one["label"]
         assert (one["action"] == "relabel") == ((one["confidence"] or 0) >= CERTAIN)
     assert samples(client, selected(client, job, type="clean", auto=True)) == found  # to the bit
+
+
+def test_a_second_run_is_asked_about_images_too(client: httpx.Client) -> None:
+    x, y = walk.digits(SAMPLES + 100)
+    config = {"in_channels": 1, "num_classes": 10, "channels": [8], "image_size": [8, 8]}
+    images = (255 * x.reshape(-1, 8, 8)).astype(np.uint8)
+    job = scored(client, images, y, {"name": "cnn", "config": config})
+    found = samples(client, selected(client, job, type="clean", auto=True, rounds=2))
+    assert sum(one["sample_index"] < FLIPPED for one in found) >= 0.7 * FLIPPED
+    assert sum(one["sample_index"] >= FLIPPED for one in found) <= 0.25 * FLIPPED
+    assert samples(client, selected(client, job, type="clean", auto=True)) == found  # moved alike
 
 
 def test_cleaning_by_score_takes_all_above_the_threshold(

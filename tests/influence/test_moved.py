@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from worker.influence.selection.moved import Moved, movable, moved
-from worker.influence.trajectory import Arrays
+from worker.influence.selection.moved import Moved, mirrorable, movable, moved
+from worker.influence.task import Task
+from worker.influence.trajectory import Arrays, Checkpoint
 
 
 def images(count: int = 200, side: int = 28) -> torch.Tensor:
@@ -17,7 +19,7 @@ def images(count: int = 200, side: int = 28) -> torch.Tensor:
 
 
 def test_each_goes_its_own_way_and_the_edge_comes_in() -> None:
-    found = moved(images(), torch.Generator().manual_seed(0))
+    found = moved(images(), torch.Generator().manual_seed(0), mirrored=False)
     assert found.shape == (200, 2, 28, 28)
     by = found[:, :, 14, 14] - 14
     assert set(by.flatten().tolist()) == {-2, -1, 0, 1, 2}
@@ -28,16 +30,47 @@ def test_each_goes_its_own_way_and_the_edge_comes_in() -> None:
     assert torch.equal(found[:, 1], columns[:, None, :].expand(200, 28, 28))
 
 
+def test_every_other_one_is_mirrored_where_that_means_nothing() -> None:
+    found = moved(images(), torch.Generator().manual_seed(0), mirrored=True)
+    goes = (found[:, 1, 14, 20] - found[:, 1, 14, 10]).tolist()
+    assert set(goes) == {-10, 10} and 70 < goes.count(-10) < 130
+    assert bool((found[:, 0, 20, 14] - found[:, 0, 10, 14] == 10).all())  # none is upside down
+
+
+class Side(nn.Module):
+    """Tells on which side it is brighter, or whether it is bright."""
+
+    def __init__(self, sided: bool) -> None:
+        super().__init__()
+        self.scale, self.sided = nn.Parameter(torch.ones(())), sided
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = x[..., :4].mean((1, 2, 3)), x[..., 4:].mean((1, 2, 3))
+        how = left - right if self.sided else left + right - 0.5
+        return torch.stack([how, -how], 1) * self.scale
+
+
+@pytest.mark.parametrize("sided", [True, False])
+def test_a_network_tells_whether_left_and_right_mean_something(sided: bool) -> None:
+    shown = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0)) / 2
+    shown[::2, ..., :4] += 0.4
+    network = Side(sided)
+    task, state = Task(network, "cross_entropy"), Checkpoint(1, (0.1,), dict(network.named_parameters()), {})
+    with torch.no_grad():
+        queries = Arrays(shown, network(shown).argmax(1))
+    assert mirrorable(task, state, queries, 16) is not sided
+
+
 def test_the_same_readings_are_the_same_and_the_next_one_is_another() -> None:
     data = Arrays(images(9), torch.arange(9))
 
     def read(times: int) -> list[torch.Tensor]:
-        shown = Moved(data, seed=3)
+        shown = Moved(data, seed=3, mirrored=True)
         return [torch.cat([x for x, _ in shown.chunks(4, [8, 1, 5, 0, 2])]) for _ in range(times)]
 
     first, second = read(2)
     assert torch.equal(first, read(1)[0]) and not torch.equal(first, second)
-    shown = Moved(data, seed=3)
+    shown = Moved(data, seed=3, mirrored=True)
     assert torch.cat([y for _, y in shown.chunks(4, [8, 1])]).tolist() == [8, 1] and len(shown) == 9
 
 

@@ -63,9 +63,9 @@ class CleanIn(Verified):
     rounds: Literal[1, 2] | None = Field(
         None,
         description="Of `auto`: 2 suspects more samples than labels are wrong, trains once more by the "
-        "trajectory's recipe without them, but twice as long and on images that are moved a little, and lets "
-        "that run decide about each; 1 takes the first run's word. Left out: 2 where the trajectory has a "
-        "recipe that can be followed.",
+        "trajectory's recipe without them, but twice as long and on images that are moved a little (and "
+        "mirrored where that means nothing), and lets that run decide about each; 1 takes the first run's "
+        "word. Left out: 2 where the trajectory has a recipe that can be followed.",
     )
     size: Size | None = Field(None, description="So many, the worst.")
     fraction: Fraction | None = Field(None, description="This share of all, the worst.")

@@ -2,7 +2,9 @@
 
 Each goes by up to a fourteenth of its side up or down and left or right, drawn anew for every reading; what
 comes in from beyond the edge is the edge's pixel again, which means the same whatever the preprocessing made
-of black.
+of black. Where left and right mean nothing, every other one is mirrored. Whether they do, a network tells
+that was trained on none that was: it knows mirrored queries as well as the others, or not (a mirrored
+digit is another one, or none).
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from worker.influence.trajectory import Data
+from worker.influence.memory import over_chunks
+from worker.influence.task import Task
+from worker.influence.trajectory import Checkpoint, Data
 
 FARTHEST = 1 / 14  # of a side: 2 of 28 pixels
+AS_WELL = 0.9  # of the queries told right as they are: so many mirrored ones, and left and right mean nothing
 
 
 def movable(data: Data) -> bool:
@@ -22,15 +27,30 @@ def movable(data: Data) -> bool:
     return inputs.dim() == 4 and inputs.is_floating_point() and max(map(_farthest, inputs.shape[2:])) > 0
 
 
+def mirrorable(task: Task, state: Checkpoint, queries: Data, chunk: int) -> bool:
+    """Whether the network, which was trained on none of them, knows images as well when they are mirrored."""
+
+    @torch.no_grad()
+    def right(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        both = [task.outputs(state.params, state.buffers, x, targets) for x in (inputs, inputs.flip(-1))]
+        told = [task.predictions(outputs, targets) for outputs in both]
+        return torch.stack([one == targets.reshape(-1) for one in told], 1)
+
+    as_they_are, mirrored = torch.cat(list(over_chunks(right, queries, chunk))).double().mean(0).tolist()
+    return bool(mirrored >= AS_WELL * as_they_are)
+
+
 class Moved:
     """The data, its images moved.
 
     Args:
         seed: of where to. The same readings in the same order give the same bits.
+        mirrored: whether every other image is, by chance.
     """
 
-    def __init__(self, data: Data, seed: int) -> None:
+    def __init__(self, data: Data, seed: int, *, mirrored: bool) -> None:
         self._data, self._generator = data, torch.Generator().manual_seed(seed)
+        self._mirrored = mirrored
 
     def __len__(self) -> int:
         return len(self._data)
@@ -40,14 +60,18 @@ class Moved:
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(inputs [B, C, H, W], targets [B, …]) of `rows` (None: all), in order, `size` samples at a time."""
         for inputs, targets in self._data.chunks(size, rows):
-            yield moved(inputs, self._generator), targets
+            yield moved(inputs, self._generator, mirrored=self._mirrored), targets
 
 
-def moved(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def moved(images: torch.Tensor, generator: torch.Generator, *, mirrored: bool) -> torch.Tensor:
     """Each of the images [B, C, H, W] by a draw of its own."""
-    down, right = (_places(len(images), side, generator).to(images.device) for side in images.shape[2:])
+    down, right = (_places(len(images), side, generator) for side in images.shape[2:])
+    if mirrored:
+        turned = torch.rand(len(images), 1, generator=generator) < 0.5
+        right = torch.where(turned, right.flip(1), right)
+    rows, columns = down.to(images.device), right.to(images.device)
     each = torch.arange(len(images), device=images.device)[:, None, None]
-    return images[each, :, down[:, :, None], right[:, None, :]].movedim(-1, 1)
+    return images[each, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def _places(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
