@@ -192,7 +192,8 @@ def _shown(case: Case) -> Callable[[Data], Data]:
     run, problem = case.run, case.problem
     if not movable(problem.train):
         return lambda data: data
-    mirrored = mirrorable(run.task, run.trajectory.checkpoints[-1], problem.query, 256)
+    last = run.trajectory.checkpoints[-1]
+    mirrored = mirrorable(run.task, last, problem.query, problem.targets, 256)
     return partial(Moved, seed=case.seed, mirrored=mirrored)
 
 

@@ -78,8 +78,8 @@ def train_again(
     if usual == 0:
         raise UserError(
             "batch_too_large",
-            f"The {len(data)} samples that are left give no whole batch of {recipe.batch_size}, and the "
-            "recipe's drop_last leaves shorter ones out: select fewer.",
+            f"The {len(data)} samples that are left give no batch of {recipe.batch_size}"
+            f"{', which drop_last of the recipe wants whole' if recipe.drop_last else ''}: select fewer.",
         )
     each, total = recipe.rates(usual) or map(job.schedule.rate, range(usual)), longer * usual
     rates = tuple(rate for rate in each for _ in range(longer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -40,6 +41,13 @@ def opinion(
     seed = asked.request["training"]["recipe"]["seed"] or 0
     job = again.load(mine, asked.job_id, asked.request, seed)
     data = job.data(job.train, lambda samples: renewal.tick())
+    if not job.recipe.steps(len(rows)):
+        raise UserError(
+            "nothing_left",
+            f"All but {len(rows)} of {asked.num_samples} labels look wrong, and those are too few to train "
+            "on again: the network that was scored may know too little to tell. Train it longer, or ask for "
+            "one round (rounds: 1).",
+        )
     wanted, every = seen_at(LONGER * job.recipe.steps(len(rows))), range(asked.num_samples)
     chunk = chunk_of(mine, selection.influence(mine, asked), data)
     found: torch.Tensor | None = None
@@ -56,7 +64,7 @@ def opinion(
         seen = torch.cat(list(over_chunks(of, data, chunk, every)))
         found = seen if found is None else found + seen
 
-    shown = _shown(mine, asked, data, seed, renewal)
+    shown = _shown(mine, asked, data, given, seed, renewal)
     if again.train_again(job, rows, relabelled, seed, renewal, see, longer=LONGER, shown=shown) is None:
         raise UserError(
             "diverged",
@@ -67,15 +75,15 @@ def opinion(
 
 
 def _shown(
-    mine: Process, asked: Selecting, data: Data, seed: int, renewal: Renewal
+    mine: Process, asked: Selecting, data: Data, labels: torch.Tensor, seed: int, renewal: Renewal
 ) -> Callable[[Data], Data]:
     """What the second run reads its samples through."""
     if not movable(data):
         return lambda data: data
-    first = selection.influence(mine, asked)
+    first = replace(selection.influence(mine, asked), query_selection=None)  # all queries there are
     queries = first.query_data(lambda samples: renewal.tick())
     mirrored = queries is not None and mirrorable(
-        first.task, first.runs[0].checkpoints[-1], queries, chunk_of(mine, first, queries)
+        first.task, first.runs[0].checkpoints[-1], queries, labels, chunk_of(mine, first, queries)
     )
     return partial(Moved, seed=seed, mirrored=mirrored)
 

@@ -36,6 +36,10 @@ RANK_ONLY = (
     "The run was trained with an optimizer whose steps are no gradient steps: the scores order samples, but "
     "their sum is no change of the query loss."
 )
+MOSTLY_WRONG = (
+    "More than half of the labels look wrong: rather than that, the network may have learned too little to "
+    "tell. Look at its accuracy, and at some of the samples, before you act."
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Selecting:
         found = {}
         if self.method in IN_LOSS and self.rank_only:
             found["rank_only"] = RANK_ONLY
+        if self.wrong is not None and self.wrong > self.num_samples / 2:
+            found["mostly_wrong"] = MOSTLY_WRONG
         if self.request.get("no_update"):
             found["no_update"] = self.request["no_update"]
         return [{"code": code, "detail": detail} for code, detail in found.items()]

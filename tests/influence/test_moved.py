@@ -58,7 +58,9 @@ def test_a_network_tells_whether_left_and_right_mean_something(sided: bool) -> N
     task, state = Task(network, "cross_entropy"), Checkpoint(1, (0.1,), dict(network.named_parameters()), {})
     with torch.no_grad():
         queries = Arrays(shown, network(shown).argmax(1))
-    assert mirrorable(task, state, queries, 16) is not sided
+    both = torch.tensor([0, 1, 1, 0])
+    assert mirrorable(task, state, queries, both, 16) is not sided
+    assert not mirrorable(task, state, queries, torch.tensor([0, 1, 2]), 16)  # of the last it knows nothing
 
 
 def test_the_same_readings_are_the_same_and_the_next_one_is_another() -> None:

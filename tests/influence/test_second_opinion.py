@@ -54,3 +54,13 @@ def test_the_label_as_given_is_believed_where_labels_are_right() -> None:
 def test_a_runs_states_are_asked_at_even_distances() -> None:
     assert sorted(seen_at(25)) == [2, 5, 8, 10, 12, 15, 18, 20, 22, 25]
     assert sorted(seen_at(3)) == [1, 2, 3]
+
+
+def test_wrong_labels_are_not_explained_away_where_the_network_is_as_sure_of_every_sample() -> None:
+    truth, wrong = torch.arange(200) % 3, torch.arange(200) < 44
+    other = (truth + 1) % 3  # is likelier than the third: a p that is soft enough makes it likely
+    found = torch.full((200, 3), 0.002, dtype=torch.float64)
+    found = found.scatter(1, truth[:, None], 0.99).scatter(1, other[:, None], 0.008)
+    said = decided(found, torch.where(wrong, other, truth), np.arange(60))
+    assert not said.acquitted[:44].any() and said.acquitted[44:].all()
+    assert torch.equal(said.label[:44], truth[:44].double())

@@ -27,17 +27,25 @@ def movable(data: Data) -> bool:
     return inputs.dim() == 4 and inputs.is_floating_point() and max(map(_farthest, inputs.shape[2:])) > 0
 
 
-def mirrorable(task: Task, state: Checkpoint, queries: Data, chunk: int) -> bool:
-    """Whether the network, which was trained on none of them, knows images as well when they are mirrored."""
+def mirrorable(task: Task, state: Checkpoint, queries: Data, labels: torch.Tensor, chunk: int) -> bool:
+    """Whether the network, which was trained on none of them, knows images as well when they are mirrored.
+
+    Args:
+        queries: of every class, or nobody knows.
+        labels: of the training set.
+    """
 
     @torch.no_grad()
-    def right(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def told(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         both = [task.outputs(state.params, state.buffers, x, targets) for x in (inputs, inputs.flip(-1))]
-        told = [task.predictions(outputs, targets) for outputs in both]
-        return torch.stack([one == targets.reshape(-1) for one in told], 1)
+        said = [task.predictions(outputs, targets) for outputs in both]
+        return torch.stack([one.double() for one in (targets.reshape(-1), *said)], 1).cpu()
 
-    as_they_are, mirrored = torch.cat(list(over_chunks(right, queries, chunk))).double().mean(0).tolist()
-    return bool(mirrored >= AS_WELL * as_they_are)
+    given, as_they_are, mirrored = torch.cat(list(over_chunks(told, queries, chunk))).T
+    known = given[as_they_are == given]
+    if not torch.isin(torch.unique(labels).double(), known).all():
+        return False
+    return int((mirrored == given).sum()) >= AS_WELL * len(known)
 
 
 class Moved:

@@ -20,6 +20,7 @@ like a rule and look like difficulty: the estimate is then too low, often 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -64,11 +65,11 @@ def most_wrong(means: Sequence[tuple[int, torch.Tensor]], labels: torch.Tensor) 
     return max(found, key=lambda one: one.share)
 
 
-def fitted(mean: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """(ρ, τ) of greatest likelihood for mean probabilities [n, C]."""
+def fitted(mean: torch.Tensor, labels: torch.Tensor, softest: float = math.inf) -> tuple[float, float]:
+    """(ρ, τ) of greatest likelihood, with τ ≤ `softest`, for mean probabilities [n, C]."""
     logs = mean.double().clamp(min=1e-12).log()
     best = (-torch.inf, 0.0, 1.0)
-    for temperature in TEMPERATURES.tolist():
+    for temperature in TEMPERATURES[softest >= TEMPERATURES].tolist():
         given = (logs / temperature).softmax(1).gather(1, labels[:, None])[:, 0]
         share, likelihood = _share(given, mean.shape[1])
         best = max(best, (likelihood, share, temperature))

@@ -13,7 +13,8 @@ label is c with probability
     P(c | y) ∝ (1 - ρ) p(c) where c = y,   ρ/(C - 1) p(c) elsewhere,
 
 where the share ρ of wrong labels and τ are fitted to the second run's view of all samples
-(worker/influence/selection/noise.py). A suspect is kept where P(y | y) ≥ SURE, else relabelled
+(worker/influence/selection/noise.py), τ not beyond SOFTEST: where a network is as sure of every sample, a p
+that is soft enough explains all wrong labels away. A suspect is kept where P(y | y) ≥ SURE, else relabelled
 c* = argmax P(c | y) where P(c* | y) ≥ CERTAIN, else removed. That most labels are right speaks for the label
 as given: a hard sample that is right teaches more than most, and its loss costs more than a wrong one that
 stays.
@@ -31,6 +32,7 @@ from worker.influence.selection.noise import fitted
 
 WIDER = 1.5
 CERTAIN = 0.95  # of the right label, from which on a suspect is relabelled and not removed
+SOFTEST = 1.25  # τ: a mean over a run's states is seldom surer than it should be
 LONGER = 2  # times as many steps as the recipe says
 STATES = 10  # of the second run, at even distances, whose probabilities count
 
@@ -69,7 +71,7 @@ def decided(found: torch.Tensor, labels: torch.Tensor, index: Ints) -> Decided:
         labels: as given, int64 [N].
         index: the suspects [n].
     """
-    share, temperature = fitted(found, labels)
+    share, temperature = fitted(found, labels, SOFTEST)
     rows = torch.from_numpy(index)
     given = labels[rows, None]
     soft = (found[rows].double().clamp(min=1e-12).log() / temperature).softmax(1)
