@@ -47,6 +47,7 @@ USER = [
     "no_parameters",
     "non_finite",
     "not_trainable",
+    "nothing_left",
     "option_not_used",
     "out_of_memory",
     "out_of_range",
