@@ -107,19 +107,22 @@ def test_a_coreset_of_more_than_can_be_compared_is_drawn(
     assert pointers(problem(answer, 422, "too_many_samples")) == ["/by"]
 
 
-def test_a_coreset_without_classes_is_drawn(service: Service) -> None:
+@pytest.mark.parametrize(("task", "loss"), [("regression", "mse"), ("binary", "bce_with_logits")])
+def test_a_coreset_without_classes_is_drawn(service: Service, task: str, loss: str) -> None:
     run = service.trajectory(
         architecture={"name": "linear", "config": {"in_features": 4, "num_classes": 1}},
-        task={"type": "regression", "loss": "mse"},
+        task={"type": task, "loss": loss},
     )["id"]
     service.accept(service.checkpoint(run, 10)["id"])
     dataset = service.upload()["id"]
-    service.validate(dataset, targets=np.linspace(0, 1, N, dtype=np.float32))
+    targets = np.linspace(0.1, 0.9, N, dtype=np.float32)  # soft ones, where the task is binary
+    service.validate(dataset, targets=targets)
     sets = {"train_dataset_id": dataset, "query_dataset_id": dataset}
     job = service.http.post("/v1/jobs", json=request_of(sets, trajectory_id=run)).json()
-    service.succeed(job["id"], scored(1))
+    service.succeed(job["id"], scored(1) | {"label": targets.astype(np.float64)}, suspicion=True)
     path = f"/v1/jobs/{job['id']}/selections"
-    assert created(service, path, type="coreset", size=2)["request"]["by"] == "influence"
+    asked = created(service, path, type="coreset", size=2)["request"]
+    assert (asked["by"], asked["stratify"], asked["drop_suspects"]) == ("influence", False, False)
     answer = service.http.post(path, json={"type": "coreset", "size": 2, "by": "coverage"})
     assert pointers(problem(answer, 422, "no_classes")) == ["/by"]
 

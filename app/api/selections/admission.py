@@ -205,6 +205,9 @@ def _size(scored: Scored, body: CleanIn | CoresetIn) -> int:
 
 
 def has_classes(session: Session, scored: Scored) -> bool:
-    """Whether the job's targets are classes, one a sample."""
+    """Whether the job's targets are classes, one a sample, as the first of them tells: soft binary targets
+    are none.
+    """
     first = scores.one(session, scored.job.id, 0)
-    return scored.task in ("classification", "binary") and first is not None and first.label is not None
+    label = None if first is None else first.label
+    return scored.task in ("classification", "binary") and label is not None and label.is_integer()
