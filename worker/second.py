@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worker import again, selection
 from worker.chunks import chunk_of
 from worker.influence.memory import over_chunks
-from worker.influence.selection.labels import SURE, mean_probabilities, probabilities, suggested
+from worker.influence.selection.labels import SURE, probabilities
 from worker.influence.selection.moved import Moved, mirrorable, movable
 from worker.influence.selection.second import LONGER, Decided, decided, seen_at
 from worker.influence.task import Tensors
@@ -34,21 +34,21 @@ def opinion(
         UserError: the second run diverged, or nothing is left to train it on.
     """
     given = torch.from_numpy(labels).long()
-    other, confidence = suggested(_first(mine, asked, index, renewal), given[index])
-    sure = (torch.nan_to_num(confidence) >= SURE).tolist()
+    other, confidence = selection.suggestions(mine, asked, index, labels[index], renewal)
+    sure = np.nan_to_num(confidence) >= SURE
     relabelled = {int(row): float(to) for row, to, take in zip(index, other, sure, strict=True) if take}
     rows = sorted({*range(asked.num_samples)} - {*index.tolist()} | {*relabelled})
     seed = asked.request["training"]["recipe"]["seed"] or 0
     job = again.load(mine, asked.job_id, asked.request, seed)
     data = job.data(job.train, lambda samples: renewal.tick())
-    if not job.recipe.steps(len(rows)):
+    if not (steps := job.recipe.steps(len(rows))):
         raise UserError(
             "nothing_left",
             f"All but {len(rows)} of {asked.num_samples} labels look wrong, and those are too few to train "
             "on again: the network that was scored may know too little to tell. Train it longer, or ask for "
             "one round (rounds: 1).",
         )
-    wanted, every = seen_at(LONGER * job.recipe.steps(len(rows))), range(asked.num_samples)
+    wanted, every = seen_at(LONGER * steps), range(asked.num_samples)
     chunk = chunk_of(mine, selection.influence(mine, asked), data)
     found: torch.Tensor | None = None
 
@@ -86,10 +86,3 @@ def _shown(
         first.task, first.runs[0].checkpoints[-1], queries, labels, chunk_of(mine, first, queries)
     )
     return partial(Moved, seed=seed, mirrored=mirrored)
-
-
-def _first(mine: Process, asked: Selecting, index: NDArray[np.int64], renewal: Renewal) -> torch.Tensor:
-    job = selection.influence(mine, asked)
-    data = job.train_data(lambda samples: renewal.tick())
-    chunk = chunk_of(mine, job, data)
-    return mean_probabilities(job.task, job.runs, data, index.tolist(), chunk=chunk)

@@ -57,10 +57,10 @@ class Run(NamedTuple):
     job: Job
 
 
-SLOW = pytest.param("batch norm", marks=pytest.mark.slow)
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name == "batch norm" else []) for name in CASES]
 
 
-@pytest.fixture(scope="module", params=["convolutions", SLOW, "tokens"])
+@pytest.fixture(scope="module", params=EACH)
 def run(request: pytest.FixtureRequest, client: Diffin, tmp_path_factory: pytest.TempPathFactory) -> Run:
     case = CASES[request.param]
     data = case.data()
